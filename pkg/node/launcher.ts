@@ -1,0 +1,24 @@
+// How our long-running programs start node: small heaps, because none of them has much to do at a time. Called by the
+// image table and the installer.
+
+/**
+ * Measured with test/bench/footprint.ts, against plain node: 15 MB less of each process, and no slower to answer
+ * requests (6,000 of them to a fastify server, medians equal). `--optimize-for-size` collects garbage sooner instead of
+ * letting the heap grow, the semi-space of 1 MB instead of 16 keeps the young generation small. One malloc arena, because
+ * each thread with one of its own (node has ten) keeps what it has freed.
+ */
+const flags = '--optimize-for-size --max-semi-space-size=1'
+
+export type LauncherOptions = {
+  /** Path of node, or a variable that `before` sets. */
+  readonly node: string
+  readonly args?: readonly string[]
+  /** Lines of shell that run first. */
+  readonly before?: readonly string[]
+}
+
+/** A shell script that becomes node with `args` and its own arguments. */
+export function nodeLauncher({ node, args = [], before = [] }: LauncherOptions): string {
+  const last = `exec ${[node, flags, ...args].join(' ')} "$@"`
+  return ['#!/bin/sh', ...before, 'export MALLOC_ARENA_MAX=1', last, ''].join('\n')
+}
