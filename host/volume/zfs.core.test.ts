@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import {
+  listedChildren,
+  metaBytesMax,
+  metaToProperties,
+  parseDatasets,
+  parsePools,
+  poolBytes,
+  volumeId,
+  zfsFailure,
+} from './zfs.core.ts'
+
+const gib = 1024 ** 3
+
+function recorded(name: string, properties: Readonly<Record<string, string>>): string {
+  return Object.entries(properties)
+    .map(([property, value]) => `${name}\t${property}\t${value}\n`)
+    .join('')
+}
+
+test('file systems and snapshots are read with quota, mountpoint and meta', () => {
+  const meta = { 'flynn-controller.app': 'a', path: '/data with ünicode' }
+  const text =
+    recorded('flynn-default/data', { type: 'filesystem', creation: '1795227051', mountpoint: 'none' }) +
+    recorded('flynn-default/data/a', {
+      type: 'filesystem',
+      creation: '1795227051',
+      refquota: '20971520',
+      mountpoint: '/v/zfs/mnt/data/a',
+      origin: '-',
+      ...metaToProperties(meta),
+      'flynn:meta7': '-',
+    }) +
+    recorded('flynn-default/data/a@s1', { type: 'snapshot', creation: '1795227052', refquota: '-' })
+  const [root, volume, snapshot] = parseDatasets(text)
+  assert.equal(root?.meta, undefined)
+  assert.deepEqual(volume, {
+    name: 'flynn-default/data/a',
+    kind: 'filesystem',
+    createdAt: new Date(1795227051_000),
+    quotaBytes: 20971520,
+    mountpoint: '/v/zfs/mnt/data/a',
+    origin: undefined,
+    meta,
+  })
+  assert.ok(volume && snapshot)
+  assert.deepEqual([volumeId(volume), volumeId(snapshot), snapshot.kind], ['a', 's1', 'snapshot'])
+})
+
+test('meta longer than a property is kept in pieces, and more than all of them is refused', () => {
+  const long = { text: 'x'.repeat(4000) }
+  const properties = metaToProperties(long)
+  assert.ok(properties && Object.keys(properties).length > 1)
+  assert.ok(Object.values(properties).every(piece => piece.length <= 1024))
+  const read = parseDatasets(recorded('p/data/a', { type: 'filesystem', creation: '1', ...properties }))
+  assert.deepEqual(read[0]?.meta, long)
+  assert.equal(metaToProperties({ text: 'x'.repeat(metaBytesMax) }), undefined)
+})
+
+test('a foreign property of our name does no harm', () => {
+  const read = parseDatasets(recorded('p/data/a', { type: 'filesystem', creation: '1', 'flynn:meta0': '%%' }))
+  assert.deepEqual(read[0]?.meta, {})
+})
+
+test('pools are read with their health', () => {
+  assert.deepEqual(
+    [...parsePools('flynn-default\tONLINE\nother\tFAULTED\n')],
+    [
+      ['flynn-default', 'ONLINE'],
+      ['other', 'FAULTED'],
+    ],
+  )
+})
+
+test('errors are told apart by what was printed', () => {
+  const cases = {
+    "cannot destroy 'p/data/a': dataset is busy": 'busy',
+    "cannot mount 'p/data/a': mountpoint or dataset is busy": 'busy',
+    "cannot create 'p/data/a': dataset already exists": 'exists',
+    "cannot open 'p/data/a': dataset does not exist": 'missing',
+    "cannot destroy 'p/data/a': filesystem has children\nuse '-r' to destroy": 'children',
+    "cannot destroy 'p/data/a@s': snapshot has dependent clones": 'children',
+    "cannot create 'p/data/a': out of space": 'space',
+    'internal error: failed to initialize ZFS library': 'other',
+  }
+  for (const [text, failure] of Object.entries(cases)) assert.equal(zfsFailure(text), failure, text)
+})
+
+test('the children of a dataset that was not destroyed are listed', () => {
+  const text =
+    "cannot destroy 'p/a': filesystem has children\nuse '-r' to destroy the following datasets:\np/a@s1\np/a@s2\n"
+  assert.deepEqual(listedChildren(text), ['p/a@s1', 'p/a@s2'])
+  assert.deepEqual(listedChildren('cannot destroy'), [])
+})
+
+test('a new pool takes 70 % of the disk, or what is free without the reserve', () => {
+  assert.equal(poolBytes({ totalBytes: 100 * gib, freeBytes: 90 * gib }), 70 * gib)
+  assert.equal(poolBytes({ totalBytes: 100 * gib, freeBytes: 20 * gib }), 16 * gib)
+  assert.ok(poolBytes({ totalBytes: 10 * gib, freeBytes: gib / 2 }) < 0)
+})

@@ -1,0 +1,124 @@
+// What `zfs` and `zpool` print, read; what we hand them, made. One form for both implementations (OpenZFS and
+// zfs-fuse): `get -Hp -r` with names, properties and values in columns. Pure.
+
+/** Properties that one `zfs get` asks for. `flynn:meta<n>` hold the volume's meta in pieces. */
+export const metaPieces = 8
+/** Values of user properties may have 1024 bytes in old pools. */
+export const metaPieceChars = 900
+export const metaBytesMax = Math.floor((metaPieces * metaPieceChars * 3) / 4)
+
+const metaProperties = Array.from({ length: metaPieces }, (_, i) => `flynn:meta${i}`)
+export const datasetProperties = ['type', 'creation', 'refquota', 'mountpoint', 'origin', ...metaProperties]
+
+export type Dataset = {
+  readonly name: string
+  readonly kind: 'filesystem' | 'snapshot'
+  readonly createdAt: Date
+  readonly quotaBytes: number | undefined
+  readonly mountpoint: string | undefined
+  /** Snapshot that a clone came from. */
+  readonly origin: string | undefined
+  /** Undefined when it was not made by us. */
+  readonly meta: Readonly<Record<string, string>> | undefined
+}
+
+export type Meta = Readonly<Record<string, string>>
+
+/** Meta as user properties; undefined when there is more than they hold. */
+export function metaToProperties(meta: Meta): Readonly<Record<string, string>> | undefined {
+  const text = Buffer.from(JSON.stringify(meta)).toString('base64url')
+  const pieces = text.match(new RegExp(`.{1,${metaPieceChars}}`, 'g')) ?? []
+  if (pieces.length > metaPieces) return undefined
+  return Object.fromEntries(pieces.map((piece, i) => [`flynn:meta${i}`, piece]))
+}
+
+function metaFromProperties(values: ReadonlyMap<string, string>): Meta | undefined {
+  const pieces = metaProperties.map(name => values.get(name)).filter(v => v !== undefined && v !== '-')
+  if (pieces.length === 0) return undefined
+  try {
+    return JSON.parse(Buffer.from(pieces.join(''), 'base64url').toString()) as Meta
+  } catch {
+    // Somebody else's property of the same name; the dataset itself is fine.
+    return {}
+  }
+}
+
+function present(value: string | undefined): string | undefined {
+  return value === undefined || value === '-' || value === 'none' ? undefined : value
+}
+
+/** Lines `name<TAB>property<TAB>value` of `zfs get -Hp -r -o name,property,value`, as datasets in the same order. */
+export function parseDatasets(text: string): readonly Dataset[] {
+  const byName = new Map<string, Map<string, string>>()
+  for (const line of text.split('\n')) {
+    const [name, property, value] = line.split('\t')
+    if (!name || property === undefined || value === undefined) continue
+    const values = byName.get(name) ?? new Map<string, string>()
+    byName.set(name, values.set(property, value))
+  }
+  const datasets: Dataset[] = []
+  for (const [name, values] of byName) {
+    const kind = values.get('type')
+    if (kind !== 'filesystem' && kind !== 'snapshot') continue
+    const quota = Number(present(values.get('refquota')) ?? 0)
+    datasets.push({
+      name,
+      kind,
+      createdAt: new Date(Number(values.get('creation') ?? 0) * 1000),
+      quotaBytes: quota > 0 ? quota : undefined,
+      mountpoint: present(values.get('mountpoint')),
+      origin: present(values.get('origin')),
+      meta: metaFromProperties(values),
+    })
+  }
+  return datasets
+}
+
+/** `zpool list -H -o name,health`. */
+export function parsePools(text: string): ReadonlyMap<string, string> {
+  const pools = new Map<string, string>()
+  for (const line of text.split('\n')) {
+    const [name, health] = line.split('\t')
+    if (name && health) pools.set(name, health)
+  }
+  return pools
+}
+
+export type ZfsFailure = 'exists' | 'missing' | 'busy' | 'children' | 'space' | 'other'
+
+/** The kind of an error by its English text; both implementations word these alike. */
+export function zfsFailure(stderr: string): ZfsFailure {
+  if (/has children|has dependent clones|dependent clone/.test(stderr)) return 'children'
+  if (/already exists/.test(stderr)) return 'exists'
+  if (/does not exist|no such pool|could not find any snapshots/.test(stderr)) return 'missing'
+  if (/is busy|already mounted|Device or resource busy/.test(stderr)) return 'busy'
+  if (/out of space|no space/i.test(stderr)) return 'space'
+  return 'other'
+}
+
+/** Names that a refused destroy lists under "use '-r'..." or "use '-R'...". */
+export function listedChildren(stderr: string): readonly string[] {
+  const lines = stderr.split('\n')
+  const from = lines.findIndex(line => /^use '-[rR]'/.test(line))
+  return from < 0 ? [] : lines.slice(from + 1).filter(line => /^\S+$/.test(line))
+}
+
+/** The part of a dataset's name that is the volume's id. */
+export function volumeId(dataset: Dataset): string {
+  const separator = dataset.kind === 'snapshot' ? '@' : '/'
+  return dataset.name.slice(dataset.name.lastIndexOf(separator) + 1)
+}
+
+export type Disk = { readonly totalBytes: number; readonly freeBytes: number }
+
+/** Kept free for images, logs and temp disks, which share the disk with the pool. */
+export const poolReserveBytes = 4 * 1024 ** 3
+export const poolBytesMin = 256 * 1024 ** 2
+
+/** Size of a new pool's file: 70 % of the disk as the original has it, but never more than there is room for. */
+export function poolBytes(disk: Disk): number {
+  const reserve = Math.min(poolReserveBytes, Math.floor(disk.totalBytes / 10))
+  const bytes = Math.min(Math.floor(disk.totalBytes * 0.7), disk.freeBytes - reserve)
+  // Whole megabytes: some file systems under a loop want whole sectors.
+  return bytes - (bytes % 1024 ** 2)
+}
