@@ -1,0 +1,94 @@
+// Writes what HAProxy starts from. Each file is renamed into place and only when it changed; the configuration last,
+// because its presence is what lets a first HAProxy start.
+import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { renderConfig, unavailableAnswer } from './config.core.ts'
+import { files, hopByHopScript, type RouterSettings } from './frontend.core.ts'
+import {
+  httpMapOf,
+  type Layout,
+  renderCertificateList,
+  renderMap,
+  tcpMapOf,
+  wildcardMapOf,
+} from './maps.core.ts'
+import { ticketKeys } from './tickets.ts'
+
+export class LayoutFiles {
+  readonly #settings: RouterSettings
+  /** What each file holds, as far as this process wrote it. */
+  readonly #written = new Map<string, string>()
+
+  constructor(settings: RouterSettings) {
+    this.#settings = settings
+  }
+
+  async write(layout: Layout): Promise<void> {
+    const s = this.#settings
+    await mkdir(s.dir, { recursive: true, mode: 0o755 })
+    const { answer, body } = unavailableAnswer(s)
+    await this.#file(files.unavailable, answer)
+    await this.#file(files.unavailableBody, body)
+    await this.#file(files.hopByHop, hopByHopScript)
+    await this.#file(files.tickets, `${ticketKeys(s.cookieKey, new Date()).join('\n')}\n`)
+    await this.#file(files.http, renderMap(httpMapOf(layout)))
+    await this.#file(files.wildcard, renderMap(wildcardMapOf(layout)))
+    await this.#file(files.tcp, renderMap(tcpMapOf(layout)))
+    const unused = await this.#certificates(layout)
+    await this.#file(files.config, renderConfig(s, layout))
+    for (const name of unused) {
+      this.#written.delete(name)
+      await rm(join(s.dir, name), { force: true })
+    }
+  }
+
+  /** Writes those that are missing; answers the files that the list names no more. */
+  async #certificates(layout: Layout): Promise<readonly string[]> {
+    const s = this.#settings
+    const dir = join(s.dir, files.certificates)
+    await mkdir(dir, { recursive: true, mode: 0o700 })
+    const wanted = new Map([...layout.desired.certificates.values()].map(c => [`${c.name}.pem`, c.pem]))
+    if (s.defaultPem) wanted.set('default.pem', s.defaultPem)
+    for (const [name, pem] of wanted) await this.#file(join(files.certificates, name), pem)
+    await this.#file(files.certificateList, renderCertificateList(s, layout.desired))
+    const there = await readdir(dir)
+    return there.filter(name => !wanted.has(name)).map(name => join(files.certificates, name))
+  }
+
+  async #file(name: string, text: string): Promise<void> {
+    if (this.#written.get(name) === text) return
+    const path = join(this.#settings.dir, name)
+    await writeFile(`${path}.new`, text, { mode: 0o600 })
+    await rename(`${path}.new`, path)
+    this.#written.set(name, text)
+  }
+}
+
+function canBind(host: string, port: number): Promise<boolean> {
+  return new Promise(resolve => {
+    const server = createServer()
+    server.once('error', () => resolve(false))
+    server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(true)))
+  })
+}
+
+/**
+ * The TCP ports outside the range that HAProxy can bind: those it has already, and new ones that are free. One that
+ * another program has would keep HAProxy from reading its files, so it is left out until the next change.
+ */
+export async function bindablePorts(
+  s: RouterSettings,
+  wanted: Iterable<number>,
+  held: readonly number[],
+  onTaken: (port: number) => void,
+): Promise<readonly number[]> {
+  const ports: number[] = []
+  for (const port of wanted) {
+    const inRange = s.tcpRange && port >= s.tcpRange.first && port <= s.tcpRange.last
+    if (port === 0 || inRange) continue
+    if (held.includes(port) || (await canBind(s.listenIp, port))) ports.push(port)
+    else onTaken(port)
+  }
+  return ports.sort((a, b) => a - b)
+}
