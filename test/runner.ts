@@ -1,0 +1,58 @@
+// Finds test files and runs them with node's own test runner, each file in a process of its own. Used by unit.ts and
+// integration.ts; the exit code is honest: no test found, a failed test and a file that breaks off all count as failed.
+import { readdirSync } from 'node:fs'
+import { join, relative } from 'node:path'
+import { run } from 'node:test'
+import { spec } from 'node:test/reporters'
+
+export const root = join(import.meta.dirname, '..')
+/** Packages of their own, and what is made. */
+const skippedFolders = ['node_modules', 'build', 'examples']
+
+/** Paths from the root, sorted, of the test files below the folder that are in none of `except`. */
+export function findTests(folder: string, except: readonly string[] = []): string[] {
+  const found: string[] = []
+  const walk = (path: string) => {
+    for (const entry of readdirSync(path, { withFileTypes: true })) {
+      const inner = join(path, entry.name)
+      const skipped = entry.name.startsWith('.') || skippedFolders.includes(entry.name)
+      if (entry.isDirectory() && !skipped && !except.includes(relative(root, inner))) walk(inner)
+      if (entry.isFile() && entry.name.endsWith('.test.ts')) found.push(relative(root, inner))
+    }
+  }
+  walk(join(root, folder))
+  return found.sort()
+}
+
+export type RunTestsOptions = {
+  readonly files: readonly string[]
+  /** Files at once. */
+  readonly concurrency: number
+  readonly fileTimeoutMs: number
+}
+
+/** Reports to stdout; answers true when tests ran and none failed. */
+export async function runTests(options: RunTestsOptions): Promise<boolean> {
+  if (options.files.length === 0) {
+    process.stderr.write('no test files found\n')
+    return false
+  }
+  const stream = run({
+    files: options.files.map(f => join(root, f)),
+    concurrency: options.concurrency,
+    timeout: options.fileTimeoutMs,
+    cwd: root,
+  })
+  let good = false
+  stream.on('test:summary', summary => {
+    // The summary without a file is that of the whole run.
+    if (summary.file === undefined) good = summary.success && summary.counts.tests > 0
+  })
+  const report = stream.compose(spec)
+  report.pipe(process.stdout, { end: false })
+  await new Promise<void>((resolve, reject) => {
+    report.once('end', resolve)
+    report.once('error', reject)
+  })
+  return good
+}
