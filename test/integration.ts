@@ -16,5 +16,5 @@ if (unknown.length > 0) {
   process.exitCode = 64
 } else {
   const files = wanted.length === 0 ? all : all.filter(file => wanted.includes(nameOf(file)))
-  process.exitCode = (await runTests({ files, concurrency: 1, fileTimeoutMs })) ? 0 : 1
+  process.exitCode = (await runTests({ files, concurrency: 1, fileTimeoutMs, times: true })) ? 0 : 1
 }

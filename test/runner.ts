@@ -29,6 +29,12 @@ export type RunTestsOptions = {
   /** Files at once. */
   readonly concurrency: number
   readonly fileTimeoutMs: number
+  /** Prints how long each file took when it ends, so that a run cut short shows how far it came. */
+  readonly times?: boolean
+}
+
+function timeLine(file: string, durationMs: number): string {
+  return `-- ${relative(root, file)}: ${(durationMs / 1000).toFixed(1)} s\n`
 }
 
 /** Reports to stdout; answers true when tests ran and none failed. */
@@ -42,11 +48,14 @@ export async function runTests(options: RunTestsOptions): Promise<boolean> {
     concurrency: options.concurrency,
     timeout: options.fileTimeoutMs,
     cwd: root,
+    // A test that failed halfway leaves streams and timers open; the file ends all the same, after its `after` hooks.
+    execArgv: ['--test-force-exit'],
   })
   let good = false
   stream.on('test:summary', summary => {
     // The summary without a file is that of the whole run.
     if (summary.file === undefined) good = summary.success && summary.counts.tests > 0
+    else if (options.times) process.stdout.write(timeLine(summary.file, summary.duration_ms))
   })
   const report = stream.compose(spec)
   report.pipe(process.stdout, { end: false })

@@ -248,9 +248,10 @@ test('the volume stream sends volumes, a sentinel without an id, then changes', 
   raw.close()
 })
 
-test('routes are told in full, then as they change, and in full again after a restart of the database', async () => {
+test('routes are told in full, then as they change, and in full again after a restart of the database', async t => {
   const { app } = await appWithRelease()
   const stop = new AbortController()
+  t.after(() => stop.abort())
   const changes: RouteChange[] = []
   const reading = (async () => {
     for await (const change of controller.client.streamRoutes({ signal: stop.signal })) changes.push(change)
