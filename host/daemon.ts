@@ -28,6 +28,7 @@ import { LogMux } from './log/mux.ts'
 import { refuseDeadHosts } from './network/dead-hosts.ts'
 import { Overlay, wasLeased } from './network/overlay.ts'
 import { assertMember, endRemoved, leaving, markRemoved, removalRoutes } from './removal.ts'
+import { replaceSilentPrimary } from './silent-primary.ts'
 import { sinkRoutes } from './sink/api.ts'
 import { Sinks } from './sink/sinks.ts'
 import { hostTags } from './tags.ts'
@@ -202,10 +203,11 @@ function beginWork(base: Base, parts: Parts): { readonly over: Promise<unknown> 
   })
   stop.signal.addEventListener('abort', endGuard, { once: true })
   discoverd.onReady(() => {
-    shortenFailover({
-      ...{ etcd: base.consensus.etcd, discoverd: client, table, hostId, log },
-      signal: stop.signal,
-    }).catch((err: unknown) => {
+    const failover = { etcd: base.consensus.etcd, discoverd: client, table, hostId, log }
+    Promise.all([
+      shortenFailover({ ...failover, signal: stop.signal }),
+      replaceSilentPrimary({ ...failover, signal: stop.signal }),
+    ]).catch((err: unknown) => {
       if (!stop.signal.aborted) log.error({ err }, 'hosts are not watched for the database any more')
     })
     refuseDeadHosts({

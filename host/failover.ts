@@ -1,6 +1,7 @@
 // Shortens the failover of the database: when its primary's container has ended on this host, or the host it runs on is gone
-// from discoverd and takes no connection, the leader key in etcd is deleted, and the standby takes over at once instead of
-// when the key's time is over. Every daemon does this; etcd's transaction lets one win. Called by daemon.ts.
+// from discoverd and takes no connection, or a standby's host hears nothing of it and etcd neither (silent-primary.ts), the
+// leader key in etcd is deleted, and the standby takes over at once instead of when the key's time is over. Every daemon does
+// this; etcd's transaction lets one win. Called by daemon.ts.
 import { databaseScope, patroniPort, patroniPrefix } from '../appliance/postgresql/client.ts'
 import type { DiscoverdClient } from '../discoverd/client.ts'
 import { sleep } from '../pkg/clock/clock.ts'
@@ -24,13 +25,14 @@ const freePauseMs = 100
 export type FailoverOptions = {
   readonly etcd: EtcdClient
   readonly discoverd: DiscoverdClient
-  readonly table: JobTable
+  readonly table: Pick<JobTable, 'active' | 'listen'>
   readonly hostId: string
   readonly log: Logger
   readonly signal: AbortSignal
 }
 
-const scopePrefix = `${patroniPrefix}${databaseScope}/`
+/** Below it Patroni keeps what it knows of the database. */
+export const scopePrefix = `${patroniPrefix}${databaseScope}/`
 
 async function readKeys(etcd: EtcdClient, signal: AbortSignal): Promise<DatabaseKeys> {
   const { kvs } = await etcd.list(scopePrefix, { signal, timeoutMs: freeTimeoutMs })
@@ -68,7 +70,7 @@ async function free(
 }
 
 /** `mayLive`: the leader is asked first, because a host may be gone from discoverd and live. */
-async function freeLeader(
+export async function freeLeader(
   options: FailoverOptions,
   isDead: (address: string) => boolean,
   mayLive: boolean,
@@ -100,7 +102,8 @@ async function onHostGone(options: FailoverOptions, host: string): Promise<void>
   await freeLeader(options, address => subnets.some(s => contains(s, address)), true)
 }
 
-function isDatabase({ job }: ActiveJob): boolean {
+/** Whether the job is one of the database's nodes. */
+export function isDatabase({ job }: ActiveJob): boolean {
   return job.config.ports?.some(p => p.service?.name === databaseScope) ?? false
 }
 

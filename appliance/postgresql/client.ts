@@ -2,7 +2,7 @@
 // is derived from the superuser's, and where in etcd its keys are.
 import { createHmac } from 'node:crypto'
 
-export { defaultService as databaseScope, patroniPort, patroniPrefix } from './types.ts'
+export { defaultService as databaseScope, leaderTtlSeconds, patroniPort, patroniPrefix } from './types.ts'
 
 /** The user of Patroni's writing calls. */
 export const patroniUser = 'patroni'

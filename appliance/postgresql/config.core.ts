@@ -1,6 +1,6 @@
 // Patroni's configuration as a pure function of what the job knows. Written as JSON, which is YAML too. Every choice
 // that differs from a default says why. Called by `config.ts`, which finds the facts out.
-import { patroniPrefix } from './types.ts'
+import { leaderTtlSeconds, patroniPrefix } from './types.ts'
 
 /** What one database node is told at its start. */
 export type NodeFacts = {
@@ -29,12 +29,9 @@ export type NodeFacts = {
 }
 
 /**
- * Seconds. The leader key's life is the longest a dead host that nobody reports can keep writes waiting; three times
- * what a loaded machine was seen to stall. The loop is how soon a killed postmaster is noticed. Known deaths do not
- * wait for either: whoever knows deletes the key. loop + 2 * retry must not exceed the life, and a retry of 1 s was
- * measured to block failover for good (design evidence state.md 2).
+ * Seconds. The loop is how soon a killed postmaster is noticed. loop + 2 * retry must not exceed the leader key's life, and a
+ * retry of 1 s was measured to block failover for good (design evidence state.md 2).
  */
-export const leaderTtlSeconds = 10
 export const loopWaitSeconds = 1
 export const retryTimeoutSeconds = 4
 

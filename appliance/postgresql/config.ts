@@ -103,6 +103,15 @@ export async function findEtcd(discoverd: DiscoverdClient, service: string, log:
   }
 }
 
+/**
+ * The member on this host first: Patroni keeps to the first, whose death is no news to a node that dies with it. `servers` is
+ * the environment's DISCOVERD.
+ */
+function nearFirst(etcdHosts: readonly string[], servers: string): string[] {
+  const near = URL.canParse(servers) ? `${new URL(servers).hostname}:${etcdPort}` : ''
+  return etcdHosts.toSorted((a, b) => Number(b === near) - Number(a === near))
+}
+
 /** Everything that the configuration is made of. `etcdHosts` come from `findEtcd`. */
 export async function nodeFacts(
   env: Env,
@@ -119,7 +128,7 @@ export async function nodeFacts(
     listenAddress: env['LISTEN_IP'] || '0.0.0.0',
     postgresPort: Number(env['PORT'] || postgresPort),
     patroniPort,
-    etcdHosts,
+    etcdHosts: nearFirst(etcdHosts, env['DISCOVERD']?.split(',')[0] ?? ''),
     superuser: env['PGUSER'] || 'flynn',
     superuserPassword: password,
     replicationPassword: derivePassword(password, 'replication'),

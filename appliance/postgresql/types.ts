@@ -10,3 +10,8 @@ export const patroniPort = 8008
 export const defaultService = 'postgres'
 /** Patroni's keys in etcd are below this and the service's name. */
 export const patroniPrefix = '/flynn/'
+/**
+ * The life of the leader key: the longest that a dead host which nobody reports can keep writes waiting; three times what a
+ * loaded machine was seen to stall. Known deaths do not wait for it: whoever knows deletes the key (host/failover.ts).
+ */
+export const leaderTtlSeconds = 10

@@ -181,6 +181,12 @@ export class EtcdClient {
     return revokeLease(this.#channels, id, options)
   }
 
+  /** Whole seconds until a lease ends, rounded down, as etcd's leader counts them; undefined when it has ended. */
+  async leaseSecondsLeft(id: string, options: EtcdCallOptions = {}): Promise<number | undefined> {
+    const left = Number((await this.#channels.call(methods.leaseTtl, { ID: id }, options)).TTL)
+    return left < 0 ? undefined : left
+  }
+
   /** Answered by any member, also without a majority. */
   async members(options: EtcdCallOptions = {}): Promise<readonly EtcdMember[]> {
     return (await this.#channels.call(methods.memberList, {}, options)).members.map(fromWireMember)

@@ -155,8 +155,11 @@ describe('one etcd member', () => {
     const until = Date.now() + 3_000
     await poll(() => Date.now() > until, { ...quick, what: 'more than a TTL to pass' })
     assert.notEqual(await client.get('/leased'), undefined)
+    const left = (await client.leaseSecondsLeft(lease.id)) ?? -1
+    assert.ok(left >= 0 && left <= 2, `${left} s left`)
     await lease.revoke()
     assert.equal(await client.get('/leased'), undefined)
+    assert.equal(await client.leaseSecondsLeft(lease.id), undefined)
   })
 
   test('the owner of a lease learns that it was ended elsewhere', async () => {

@@ -1,20 +1,17 @@
 // The database as its job runs it: Patroni on a real etcd, killed, powered off, cut from etcd; and the provider API on
 // top. Needs root, for the process namespace.
 import assert from 'node:assert/strict'
-import { dirname } from 'node:path'
 import { after, before, test } from 'node:test'
 import pg from 'pg'
 import { postgresApi } from '../../appliance/postgresql/api.ts'
-import { leaderTtlSeconds } from '../../appliance/postgresql/config.core.ts'
 import { keepLeader } from '../../appliance/postgresql/leader.ts'
-import type { Resource } from '../../appliance/postgresql/types.ts'
+import { leaderTtlSeconds, type Resource } from '../../appliance/postgresql/types.ts'
 import type { Registration } from '../../discoverd/client.ts'
 import { poll, sleep } from '../../pkg/clock/clock.ts'
 import type { Server } from '../../pkg/httpd/httpd.ts'
 import { silentLogger } from '../../pkg/log/log.ts'
 import { createPool, pgOptionsFromEnv } from '../../pkg/pg/pg.ts'
-import { run } from '../../pkg/proc/run.ts'
-import { patroniProgram, patroniUrl, startPatroni, type TestPatroni } from '../fixtures/patroni.ts'
+import { patroniUrl, startPatroni, type TestPatroni } from '../fixtures/patroni.ts'
 
 let node: TestPatroni
 let pool: pg.Pool
@@ -204,93 +201,6 @@ test('the primary goes on while discoverd and etcd are away for longer than the 
     timeoutMs: 30_000,
     what: 'Patroni to hold the leader key again',
   })
-})
-
-test('a leader whose lease ran out does not write over the key of its successor', async () => {
-  // Two nodes of a scope of their own, as Patroni's own classes: `old` comes back with the view that it had.
-  const script = `
-import sys
-sys.dont_write_bytecode = True
-sys.path.insert(0, sys.argv[1])
-import flynn_patroni
-from patroni.dcs import get_dcs
-from patroni.dcs.etcd3 import Etcd3
-
-def node(name):
-    common = {'scope': 'guarded', 'namespace': '/test/', 'name': name, 'ttl': 10, 'loop_wait': 1, 'retry_timeout': 4}
-    dcs = get_dcs({**common, 'etcd3': {'hosts': sys.argv[2]}})
-    dcs.touch_member({'conn_url': 'postgres://127.0.0.1:5432/postgres', 'api_url': 'http://127.0.0.1:8008/patroni'})
-    return dcs
-
-def leader(dcs):
-    return dcs.get_cluster().leader.name
-
-def run_out(dcs):
-    dcs._client.call_rpc('/lease/revoke', {'ID': dcs._lease})
-
-old, new = node('old'), node('new')
-assert old.attempt_to_acquire_leader()
-assert leader(old) == 'old'
-assert old.update_leader(None)
-
-# Nobody can tell that nobody led meanwhile.
-run_out(old)
-assert not old.update_leader(None)
-# /sync can: it is as it was.
-assert old.attempt_to_acquire_leader()
-old.write_sync_state('old', None)
-assert leader(old) == 'old'
-run_out(old)
-assert old.update_leader(None)
-assert leader(old) == 'old'
-
-run_out(old)
-assert new.attempt_to_acquire_leader()
-new.write_sync_state('new', None, index=old.cluster.sync.index)
-print(leader(new))
-for _ in range(3):
-    assert not old.update_leader(None)
-print(leader(new))
-assert new.update_leader(None)
-# The successor has lost its key too, but not its place.
-run_out(new)
-assert not old.update_leader(None)
-assert new.update_leader(None)
-print(leader(new))
-`
-  const image = dirname(patroniProgram)
-  const { stdout } = await run(['/usr/bin/python3', '-c', script, image, `${node.address}:2379`], {
-    timeoutMs: 60_000,
-  })
-  assert.equal(stdout, 'new\nnew\nnew\n')
-})
-
-test('a running primary takes a free leader key only where /sync names it', async () => {
-  const script = `
-import sys
-sys.dont_write_bytecode = True
-sys.path.insert(0, sys.argv[1])
-import flynn_patroni
-from types import SimpleNamespace as Fake
-from patroni.dcs import SyncState
-from patroni.ha import Ha
-
-def may_lead(sync, paused=False):
-    server = Fake(name='old', sysid='1', is_starting=lambda: False, is_leader=lambda: True)
-    cluster = Fake(sync=SyncState.from_node(1, sync), failover=None, initialize='1')
-    ha = Fake(state_handler=server, cluster=cluster, dcs=Fake(ttl=10), patroni=Fake(nofailover=False))
-    ha._released_leader_key_timestamp = 0
-    ha.is_paused = lambda: paused
-    ha.is_synchronous_mode = lambda: True
-    return Ha.is_healthiest_node(ha)
-
-print(may_lead({'leader': 'new', 'sync_standby': None}), may_lead({'leader': 'new', 'sync_standby': 'third'}))
-print(may_lead({'leader': 'old', 'sync_standby': 'new'}), may_lead({'leader': 'new', 'sync_standby': 'old'}))
-print(may_lead(None), may_lead({'leader': 'new', 'sync_standby': None}, paused=True))
-`
-  const argv = ['/usr/bin/python3', '-c', script, dirname(patroniProgram)] as const
-  const { stdout } = await run(argv, { timeoutMs: 60_000 })
-  assert.equal(stdout, 'False False\nTrue True\nTrue True\n')
 })
 
 test('a node whose etcd lost everything takes up its data again', async () => {

@@ -5,14 +5,20 @@ again and threw away what its successor had acknowledged (test/track-record.md, 
   the middle of a cycle found its lease expired, got another, and wrote its name over that of its successor.
 - A node that still runs as primary was the healthiest of all when nobody held the key, also when /sync named others.
 
+And one habit changed: Patroni asks a member of etcd that it picks at random, and stays with it. When that one's host dies,
+a standby on a living host needs seconds to find another, just then. Here it stays with the first member that it was
+configured with, which is the one on its own host.
+
 Started in place of /usr/bin/patroni.
 """
 
 import functools
 import sys
 import threading
+import time
 
 from patroni.__main__ import main
+from patroni.dcs.etcd import AbstractEtcdClientWithFailover
 from patroni.dcs.etcd3 import Etcd3, base64_encode
 from patroni.ha import Ha
 from patroni.version import __version__
@@ -79,12 +85,46 @@ def lead_as_sync_says(is_healthiest_node):
     return guarded
 
 
+def near_first(get_machines_list):
+    """The near member is asked first, and is the first of the list of members."""
+
+    @functools.wraps(get_machines_list)
+    def ordered(self, machines_cache):
+        def is_far(machine):
+            return machine != near_member(self)
+
+        return sorted(get_machines_list(self, sorted(machines_cache, key=is_far)), key=is_far)
+
+    return ordered
+
+
+def back_to_near(refresh_machines_cache):
+    """Goes back to the near member, once it has been away, when the list of members is read again because of its age."""
+
+    @functools.wraps(refresh_machines_cache)
+    def refreshed(self, *args, **kwargs):
+        is_old = time.time() - self._machines_cache_updated > self._machines_cache_ttl
+        changed = refresh_machines_cache(self, *args, **kwargs)
+        if is_old and near_member(self) in self._machines_cache:
+            self.set_base_uri(near_member(self))
+        return changed
+
+    return refreshed
+
+
+def near_member(client):
+    return client._config['hosts'][0]
+
+
 def close_holes():
     """Ends the program where Patroni is not the one that this was written for: later ones look for themselves."""
     if not __version__.startswith('3.0.'):
         sys.exit(f'flynn_patroni: written for Patroni 3.0, this is {__version__}: look whether it needs this still')
     Etcd3._update_leader = renew_own_key_only(Etcd3._update_leader)
     Ha.is_healthiest_node = lead_as_sync_says(Ha.is_healthiest_node)
+    client = AbstractEtcdClientWithFailover
+    client._get_machines_list = near_first(client._get_machines_list)
+    client._refresh_machines_cache = back_to_near(client._refresh_machines_cache)
 
 
 close_holes()

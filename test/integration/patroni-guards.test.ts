@@ -1,0 +1,135 @@
+// What flynn_patroni.py changes in Patroni, with Patroni's own classes on a real etcd.
+import assert from 'node:assert/strict'
+import { dirname } from 'node:path'
+import { after, before, test } from 'node:test'
+import { run } from '../../pkg/proc/run.ts'
+import { loopbackNet, startEtcd, type TestEtcd } from '../fixtures/etcd.ts'
+import { patroniProgram } from '../fixtures/patroni.ts'
+
+let etcd: TestEtcd
+
+before(async () => {
+  etcd = await startEtcd({ members: 3, net: loopbackNet(91) })
+})
+
+after(() => etcd?.stop())
+
+/** What the script prints; flynn_patroni has been imported for it. */
+async function python(script: string, ...args: readonly string[]): Promise<string> {
+  const whole = `
+import sys
+sys.dont_write_bytecode = True
+sys.path.insert(0, sys.argv[1])
+import flynn_patroni
+${script}`
+  const argv = ['/usr/bin/python3', '-c', whole, dirname(patroniProgram), ...args] as const
+  return (await run(argv, { timeoutMs: 60_000 })).stdout
+}
+
+test('a leader whose lease ran out does not write over the key of its successor', async () => {
+  // Two nodes of a scope of their own, as Patroni's own classes: `old` comes back with the view that it had.
+  const script = `
+from patroni.dcs import get_dcs
+from patroni.dcs.etcd3 import Etcd3
+
+def node(name):
+    common = {'scope': 'guarded', 'namespace': '/test/', 'name': name, 'ttl': 10, 'loop_wait': 1, 'retry_timeout': 4}
+    dcs = get_dcs({**common, 'etcd3': {'hosts': sys.argv[2]}})
+    dcs.touch_member({'conn_url': 'postgres://127.0.0.1:5432/postgres', 'api_url': 'http://127.0.0.1:8008/patroni'})
+    return dcs
+
+def leader(dcs):
+    return dcs.get_cluster().leader.name
+
+def run_out(dcs):
+    dcs._client.call_rpc('/lease/revoke', {'ID': dcs._lease})
+
+old, new = node('old'), node('new')
+assert old.attempt_to_acquire_leader()
+assert leader(old) == 'old'
+assert old.update_leader(None)
+
+# Nobody can tell that nobody led meanwhile.
+run_out(old)
+assert not old.update_leader(None)
+# /sync can: it is as it was.
+assert old.attempt_to_acquire_leader()
+old.write_sync_state('old', None)
+assert leader(old) == 'old'
+run_out(old)
+assert old.update_leader(None)
+assert leader(old) == 'old'
+
+run_out(old)
+assert new.attempt_to_acquire_leader()
+new.write_sync_state('new', None, index=old.cluster.sync.index)
+print(leader(new))
+for _ in range(3):
+    assert not old.update_leader(None)
+print(leader(new))
+assert new.update_leader(None)
+# The successor has lost its key too, but not its place.
+run_out(new)
+assert not old.update_leader(None)
+assert new.update_leader(None)
+print(leader(new))
+`
+  assert.equal(await python(script, etcd.endpoints.join()), 'new\nnew\nnew\n')
+})
+
+test('a running primary takes a free leader key only where /sync names it', async () => {
+  const script = `
+from types import SimpleNamespace as Fake
+from patroni.dcs import SyncState
+from patroni.ha import Ha
+
+def may_lead(sync, paused=False):
+    server = Fake(name='old', sysid='1', is_starting=lambda: False, is_leader=lambda: True)
+    cluster = Fake(sync=SyncState.from_node(1, sync), failover=None, initialize='1')
+    ha = Fake(state_handler=server, cluster=cluster, dcs=Fake(ttl=10), patroni=Fake(nofailover=False))
+    ha._released_leader_key_timestamp = 0
+    ha.is_paused = lambda: paused
+    ha.is_synchronous_mode = lambda: True
+    return Ha.is_healthiest_node(ha)
+
+print(may_lead({'leader': 'new', 'sync_standby': None}), may_lead({'leader': 'new', 'sync_standby': 'third'}))
+print(may_lead({'leader': 'old', 'sync_standby': 'new'}), may_lead({'leader': 'new', 'sync_standby': 'old'}))
+print(may_lead(None), may_lead({'leader': 'new', 'sync_standby': None}, paused=True))
+`
+  assert.equal(await python(script), 'False False\nTrue True\nTrue True\n')
+})
+
+test('the near member of etcd is asked while it answers, and again some time after it came back', async () => {
+  const script = `
+import os
+import signal
+from patroni.dcs import get_dcs
+
+near, near_pid = sys.argv[3], int(sys.argv[4])
+common = {'scope': 'near', 'namespace': '/test/', 'name': 'n', 'ttl': 10, 'loop_wait': 1, 'retry_timeout': 4}
+hosts = sys.argv[2].split(',')
+
+def asked(dcs):
+    dcs.touch_member({'conn_url': 'postgres://127.0.0.1:5432/postgres', 'api_url': 'http://127.0.0.1:8008/patroni'})
+    return 'near' if dcs._client._base_uri == f'http://{near}' else 'far'
+
+def members_grown_old(dcs):
+    dcs._client._machines_cache_updated = 0
+
+for _ in range(5):
+    dcs = get_dcs({**common, 'etcd3': {'hosts': [near, *(h for h in hosts if h != near)]}})
+    print(asked(dcs))
+os.kill(near_pid, signal.SIGSTOP)
+print(asked(dcs))
+members_grown_old(dcs)
+print(asked(dcs))
+os.kill(near_pid, signal.SIGCONT)
+print(asked(dcs))
+members_grown_old(dcs)
+print(asked(dcs))
+`
+  const near = etcd.members[1]
+  assert.ok(near)
+  const printed = await python(script, etcd.endpoints.join(), near.endpoint, String(near.pid()))
+  assert.deepEqual(printed.split('\n'), [...Array(5).fill('near'), 'far', 'far', 'far', 'near', ''])
+})
