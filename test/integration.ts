@@ -1,20 +1,29 @@
-// The tests on real engines and test hosts, one file after the other. Needs root and built images.
-// `node test/integration.ts cluster container` runs the named files only.
+// The tests on real engines and test hosts. Needs root and built images. Two lanes side by side, one file after the other in
+// each: those that boot test hosts, and those whose engines are processes on loopback. Either waits much and computes little.
+// `node test/integration.ts cluster etcd` runs the named files only.
 import { basename } from 'node:path'
 import { findTests, runTests } from './runner.ts'
 
 const fileTimeoutMs = 10 * 60_000
 
 const wanted = process.argv.slice(2)
-const all = findTests('test/integration')
+const lanes = ['test/integration', 'test/loopback'].map(folder => findTests(folder))
 const nameOf = (file: string) => basename(file, '.test.ts')
-const unknown = wanted.filter(name => !all.some(file => nameOf(file) === name))
+const names = lanes.flat().map(nameOf)
+const unknown = wanted.filter(name => !names.includes(name))
 if (unknown.length > 0) {
   process.stderr.write(
-    `no integration test is called ${unknown.join(', ')}; there are: ${all.map(nameOf).join(', ')}\n`,
+    `no integration test is called ${unknown.join(', ')}; there are: ${names.sort().join(', ')}\n`,
   )
   process.exitCode = 64
 } else {
-  const files = wanted.length === 0 ? all : all.filter(file => wanted.includes(nameOf(file)))
-  process.exitCode = (await runTests({ files, concurrency: 1, fileTimeoutMs, times: true })) ? 0 : 1
+  const chosen = lanes.map(files =>
+    files.filter(file => wanted.length === 0 || wanted.includes(nameOf(file))),
+  )
+  const results = await Promise.all(
+    chosen
+      .filter(files => files.length > 0)
+      .map(files => runTests({ files, concurrency: 1, fileTimeoutMs, times: true })),
+  )
+  process.exitCode = results.every(good => good) ? 0 : 1
 }

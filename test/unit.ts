@@ -2,7 +2,7 @@
 import { availableParallelism } from 'node:os'
 import { findTests, runTests } from './runner.ts'
 
-const needMachines = ['test/integration', 'test/chaos', 'test/bench']
+const needMachines = ['test/integration', 'test/loopback', 'test/chaos', 'test/bench']
 /** There only the pure parts are tested without machines. */
 const pureIn = ['test/chaos', 'test/bench']
 /** A thousand simulated worlds take seconds, but minutes on a machine that is busy with much else. */

@@ -8,7 +8,7 @@ import { Pool } from 'undici'
 import type { ControllerClient } from '../../controller/client.ts'
 import { table } from '../../pkg/table/table.ts'
 import { startController, type TestController } from '../fixtures/controller.ts'
-import { clusterAt, startSession } from '../integration/cli-session.ts'
+import { clusterAt, startSession } from '../loopback/cli-session.ts'
 import { closedLoop, type Rate } from './closed-loop.ts'
 import { median } from './stats.core.ts'
 

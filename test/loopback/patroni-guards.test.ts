@@ -133,3 +133,37 @@ print(asked(dcs))
   const printed = await python(script, etcd.endpoints.join(), near.endpoint, String(near.pid()))
   assert.deepEqual(printed.split('\n'), [...Array(5).fill('near'), 'far', 'far', 'far', 'near', ''])
 })
+
+test('a node whose port takes no connection is passed over, any other is asked', async () => {
+  const script = `
+import json
+import socket
+from types import SimpleNamespace as Fake
+from patroni.ha import Ha
+
+asked = []
+
+def request(member, **kwargs):
+    asked.append(member.name)
+    return Fake(data=json.dumps({'xlog': {'received_location': 7}}).encode())
+
+def reachable(name, port):
+    member = Fake(name=name, api_url=f'http://127.0.0.1:{port}/patroni' if port else None)
+    return Ha.fetch_node_status(Fake(patroni=Fake(request=request)), member).reachable
+
+def listener():
+    server = socket.socket()
+    server.bind(('127.0.0.1', 0))
+    server.listen(0)
+    return server
+
+# A queue of connections that is full drops the next, as a host without power does.
+silent, living, gone = listener(), listener(), listener()
+waiting = [socket.create_connection(silent.getsockname())]
+refused = gone.getsockname()[1]
+gone.close()
+print(reachable('silent', silent.getsockname()[1]), reachable('refused', refused), reachable('nameless', None))
+print(reachable('living', living.getsockname()[1]), asked)
+`
+  assert.equal(await python(script), "False False False\nTrue ['living']\n")
+})
