@@ -21,6 +21,9 @@ Type=simple
 ExecStart=${layout.binaries}/flynn-host daemon
 Restart=always
 RestartSec=1
+# Known from systemd 254 on; before it, every second.
+RestartSteps=4
+RestartMaxDelaySec=10
 RestartPreventExitStatus=${operatorNeededStatus}
 Delegate=yes
 KillMode=process

@@ -1,6 +1,7 @@
 // Structured logs of our daemons: JSON lines on stdout or a file, fixed event names as messages, secrets redacted
 // by path. Called by every main.ts; children carry app, job and request ids.
 import { destination, type Logger as PinoLogger, pino } from 'pino'
+import { openLogFile } from './file.ts'
 
 export type Logger = PinoLogger
 
@@ -20,7 +21,7 @@ const redactedPaths = [
 
 export type LogOptions = {
   readonly component: string
-  /** File to append to; standard output when absent. */
+  /** File to append to, put aside when it is full; standard output when absent. */
   readonly file?: string | undefined
   readonly level?: string | undefined
 }
@@ -36,7 +37,7 @@ export function createLogger(options: LogOptions): Logger {
       redact: { paths: redactedPaths, censor: '[redacted]' },
       formatters: { level: label => ({ level: label }) },
     },
-    destination({ ...(options.file ? { dest: options.file, append: true } : { dest: 1 }), sync: true }),
+    options.file ? openLogFile(options.file) : destination({ dest: 1, sync: true }),
   )
 }
 
