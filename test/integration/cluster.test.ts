@@ -69,7 +69,7 @@ test('exec gives input, output and exit code, and 128 + n for a signal', async (
 test('a program that misses its deadline is ended, not only given up', async () => {
   await assert.rejects(h1.exec(['sleep', '4242'], { timeoutMs: 300 }), /no end within 300 ms/)
   await poll(async () => !(await h1.run(['ps', '-eo', 'args'])).includes('sleep 4242'), {
-    timeoutMs: 5_000,
+    timeoutMs: 20_000,
     what: 'the program to be gone',
   })
 })
@@ -90,7 +90,7 @@ test('a background program logs, runs on under PID 1 and ends with the power', a
   const ticking = await h1.spawn(['sh', '-c', 'echo started; exec sleep 1000'], { log: '/var/log/tick.log' })
   assert.ok(ticking.alive)
   await poll(async () => (await h1.readFile('/var/log/tick.log')) === 'started\n', {
-    timeoutMs: 5_000,
+    timeoutMs: 20_000,
     what: 'the log line',
   })
   assert.equal((await h1.run(['ps', '-o', 'ppid=', '-p', String(ticking.pid)])).trim(), '1')

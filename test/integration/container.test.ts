@@ -141,7 +141,7 @@ test('a program without a handler is ended by SIGTERM under the init', async () 
   const s = spec(['sleep', '100'], { init: true })
   await runtime.create(s)
   await runtime.start(s.id)
-  await poll(async () => (await runtime.usage(s.id)).processes === 2, { timeoutMs: 5_000, what: 'sleep' })
+  await poll(async () => (await runtime.usage(s.id)).processes === 2, { timeoutMs: 20_000, what: 'sleep' })
   await runtime.signal(s.id, 15)
   const exit = await runtime.wait(s.id, soon())
   await runtime.remove(s.id)
@@ -180,7 +180,7 @@ test('a job that runs out of memory is killed and the exit says why', async () =
   const s = sh('x=a; while true; do x=$x$x; done', { limits })
   const exit = await finish(s)
   assert.deepEqual([exit.status, exit.oomKilled], [137, true])
-  await poll(() => told.includes(s.id), { timeoutMs: 5_000, what: 'the OOM listener' })
+  await poll(() => told.includes(s.id), { timeoutMs: 20_000, what: 'the OOM listener' })
 })
 
 test('a child killed for lack of memory is told while the job runs on', async () => {
@@ -210,7 +210,7 @@ test('a job outlives containerd, and an exit while containerd is away is told wi
   const { stdout } = runtime.stdio(stays.id)
   const before = (await readFile(stdout, 'utf8')).length
   await poll(async () => (await readFile(stdout, 'utf8')).length > before, {
-    timeoutMs: 5_000,
+    timeoutMs: 20_000,
     what: 'more output',
   })
   for (const s of [stays, ends]) await runtime.remove(s.id)

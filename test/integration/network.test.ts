@@ -33,7 +33,7 @@ async function emptyContainer(): Promise<number> {
   children.push(child)
   const own = await readlink('/proc/self/ns/net')
   return poll(async () => ((await readlink(`/proc/${child.pid}/ns/net`)) === own ? undefined : child.pid), {
-    timeoutMs: 5_000,
+    timeoutMs: 20_000,
     what: 'a network namespace',
   })
 }
@@ -51,7 +51,7 @@ async function listen(address: string, port: number): Promise<void> {
 async function connect(pid: number | undefined, address: string, port: number): Promise<string | undefined> {
   const nc = ['busybox', 'nc', '-w', '2', address, String(port)] as const
   const inside = ['nsenter', '--target', String(pid), '--net', ...nc] as const
-  const result = await run(pid === undefined ? nc : inside, { accept: [1], timeoutMs: 5_000 })
+  const result = await run(pid === undefined ? nc : inside, { accept: [1], timeoutMs: 20_000 })
   return result.code === 0 && result.stdout !== '' ? result.stdout.trim() : undefined
 }
 
@@ -111,7 +111,7 @@ test('containers reach the host and each other by address', async () => {
   )
   children.push(server)
   await poll(async () => (await connect(a, addressB, 99)) === 'b', {
-    timeoutMs: 5_000,
+    timeoutMs: 20_000,
     what: 'an answer of b',
   })
   const shown = await run(['nsenter', '--target', String(a), '--net', 'ip', '-o', 'link', 'show', 'eth0'])
@@ -145,7 +145,7 @@ test('what leaves the overlay comes from the address of the host', async () => {
   const address = network.allocate('job-out')
   await network.attach('job-out', container, address)
   await poll(async () => (await connect(container, '192.0.2.2', 80)) === '192.0.2.1', {
-    timeoutMs: 5_000,
+    timeoutMs: 20_000,
     what: 'the translated address',
   })
   await network.release('job-out')
@@ -210,11 +210,11 @@ test('connections to a host that is dead are reset, new ones refused, and not wh
     const nc = ['busybox', 'nc', '-w', '1', '100.100.9.2', '80'] as const
     const { stdout, stderr } = await run(['nsenter', '--target', String(here), '--net', ...nc], {
       accept: [1],
-      timeoutMs: 5_000,
+      timeoutMs: 20_000,
     })
     return stdout || stderr
   }
-  await poll(async () => (await fromHost()) === 'open', { timeoutMs: 5_000, what: 'the host to be there' })
+  await poll(async () => (await fromHost()) === 'open', { timeoutMs: 20_000, what: 'the host to be there' })
   assert.equal(await fromContainer(), 'there')
   const socket = createConnection(80, '100.100.9.2')
   const reset = new Promise<string | undefined>(resolve => {

@@ -129,13 +129,13 @@ test('a volume that a container has mounted is not destroyed and stays usable', 
   })
   children.push(child)
   await poll(async () => (await readFile(`/proc/${child.pid}/comm`, 'utf8')).trim() === 'sleep', {
-    timeoutMs: 5_000,
+    timeoutMs: 20_000,
     what: 'a mount namespace',
   })
   await assert.rejects(store.destroy(volume.id), { code: 'conflict', message: /in use/ })
   await writeFile(join(volume.path, 'still'), 'usable')
   child.kill('SIGKILL')
-  await poll(() => store.destroy(volume.id).then(() => true), { timeoutMs: 5_000, what: 'the destroy' })
+  await poll(() => store.destroy(volume.id).then(() => true), { timeoutMs: 20_000, what: 'the destroy' })
 })
 
 test('a volume with an open file is not destroyed and stays usable', async () => {

@@ -17,7 +17,7 @@ import {
 } from '../fixtures/controller.ts'
 import { type StandIn, startStandIn } from '../fixtures/stand-in-host.ts'
 
-const waitMs = 10_000
+const waitMs = 30_000
 let controller: TestController
 let host: StandIn
 let app: App

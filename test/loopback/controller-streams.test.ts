@@ -7,7 +7,7 @@ import type { App, ControllerEvent, Release } from '../../controller/types.ts'
 import { poll } from '../../pkg/clock/clock.ts'
 import { startController, type TestController } from '../fixtures/controller.ts'
 
-const waitMs = 10_000
+const waitMs = 30_000
 let controller: TestController
 
 before(async () => {

