@@ -69,22 +69,14 @@ export function judgeLeader(keys: DatabaseKeys, isDead: (address: string) => boo
   }
 }
 
-/** What etcd said of the leader key's lease. */
-export type LeaseSample = { readonly lease: string; readonly atMs: number; readonly secondsLeft: number }
-
 /** Patroni renews each second; so much later it has stood still, or is not there. */
 export const unrenewedSeconds = 2
-/** Two samples so far apart differ by two whole seconds or more when nobody renewed between them. */
-export const samplesApartMs = 2_200
 
 /**
- * Whether nobody has renewed the lease for `unrenewedSeconds`. A new leader of etcd begins every lease anew and longer, so
- * that then only what passed between two samples tells.
+ * Whether nobody has renewed a lease for `unrenewedSeconds` or longer, by the whole seconds that it has left. A new leader of
+ * etcd begins every lease anew and a second longer, so that this then takes the longer.
  */
-export function isUnrenewed(first: LeaseSample, last: LeaseSample, ttlSeconds: number): boolean {
-  if (first.lease !== last.lease) return false
-  // Rounded down: one more than it seems may be left.
-  if (last.secondsLeft < ttlSeconds - unrenewedSeconds) return true
-  const apartMs = last.atMs - first.atMs
-  return apartMs >= samplesApartMs && first.secondsLeft - last.secondsLeft >= unrenewedSeconds
+export function isUnrenewed(secondsLeft: number, ttlSeconds: number): boolean {
+  // Rounded down: nearly a second more may be left.
+  return secondsLeft < ttlSeconds - unrenewedSeconds
 }

@@ -5,7 +5,7 @@ import { databaseScope, leaderTtlSeconds, patroniPort } from '../appliance/postg
 import { sleep } from '../pkg/clock/clock.ts'
 import type { EtcdClient } from '../pkg/etcd/client.ts'
 import { reach } from '../pkg/net/reach.ts'
-import { isUnrenewed, type LeaseSample } from './failover.core.ts'
+import { isUnrenewed } from './failover.core.ts'
 import {
   type FailoverOptions,
   freeLeader,
@@ -17,7 +17,7 @@ import {
 /** Between two questions while the primary answers. */
 export const askIntervalMs = 1_000
 /** Over each question to etcd; it has no leader for a second when the primary's host had that, too. */
-export const sampleTimeoutMs = 1_000
+export const askTimeoutMs = 1_000
 
 /** Works until the signal aborts. */
 export async function replaceSilentPrimary(options: FailoverOptions): Promise<void> {
@@ -52,26 +52,22 @@ async function ask(options: FailoverOptions, primary: Primary): Promise<void> {
 /** Ends when the primary answers, another one leads, or its key is freed. */
 async function doubt(options: FailoverOptions, primary: Primary, address: string): Promise<void> {
   const { etcd, signal } = options
-  let first: LeaseSample | undefined
   while (!signal.aborted && primary.address === address) {
-    const [found, last] = await Promise.all([
+    const [found, secondsLeft] = await Promise.all([
       reach(address, patroniPort, leaderProbeTimeoutMs),
-      sampleLease(etcd, signal).catch(() => undefined),
+      keySecondsLeft(etcd, signal).catch(() => undefined),
       // A refusal comes at once.
       sleep(leaderProbeTimeoutMs, signal),
     ])
     if (found === 'open') return
-    if (last?.lease !== first?.lease) first = last
-    if (first && last && isUnrenewed(first, last, leaderTtlSeconds))
+    if (secondsLeft !== undefined && isUnrenewed(secondsLeft, leaderTtlSeconds))
       return freeLeader(options, a => a === address, false)
   }
 }
 
-/** Undefined when nobody leads. */
-async function sampleLease(etcd: EtcdClient, signal: AbortSignal): Promise<LeaseSample | undefined> {
-  const limits = { signal, timeoutMs: sampleTimeoutMs }
+/** Of the leader key; undefined when nobody leads. */
+async function keySecondsLeft(etcd: EtcdClient, signal: AbortSignal): Promise<number | undefined> {
+  const limits = { signal, timeoutMs: askTimeoutMs }
   const key = await etcd.get(`${scopePrefix}leader`, limits)
-  if (!key) return undefined
-  const secondsLeft = await etcd.leaseSecondsLeft(key.lease, limits)
-  return secondsLeft === undefined ? undefined : { lease: key.lease, atMs: performance.now(), secondsLeft }
+  return key && (await etcd.leaseSecondsLeft(key.lease, limits))
 }
