@@ -1,9 +1,10 @@
 // What other components import to find and to announce services: reads, registration with heartbeats, watches that
 // survive reconnects, addresses for `*.discoverd` URLs where no discoverd DNS answers. Contract discoverd.md 13.
-import { sleep } from '../pkg/clock/clock.ts'
+import { backoff, sleep } from '../pkg/clock/clock.ts'
 import { errorTable, FlynnError, isFlynnError } from '../pkg/errors/errors.ts'
 import { HttpClient, type RequestOptions } from '../pkg/http/client.ts'
 import { makeAgents } from '../pkg/http/request.ts'
+import { Reachable } from './reachable.ts'
 import { type Register, type Registration, register } from './registration.ts'
 import type { DiscoverdEvent, Instance, RaftLeader, ServiceConfig, ServiceMeta } from './types.ts'
 import { connected, newWatch, received } from './watch.core.ts'
@@ -14,8 +15,9 @@ export type { DiscoverdEvent, EventKind, Instance, ServiceConfig, ServiceMeta } 
 
 export const requestTimeoutMs = 5_000
 export const callTimeoutMs = 10_000
+/** Between two rounds over all servers, and what it grows to. */
 export const passPauseMs = 100
-export const reconnectPauseMs = 200
+export const passPauseMaxMs = 500
 /** The server sends a keep-alive every 30 s; a stream silent for longer is taken to be dead. */
 export const streamSilenceMaxMs = 45_000
 
@@ -76,6 +78,17 @@ export class DiscoverdClient {
   readonly #servers: readonly HttpClient[]
   readonly #agents = makeAgents()
   readonly #callTimeoutMs: number
+  /** Also a server that has not read its state yet answers no watch. */
+  readonly #reachable = new Reachable(async signal => {
+    try {
+      const server = this.#servers[this.#preferred % this.#servers.length] as HttpClient
+      await server.get(path('discoverd', '/leader'), { retryMs: 0, timeoutMs: requestTimeoutMs, signal })
+    } catch (e) {
+      if (isFlynnError(e, 'object_not_found')) return
+      this.#preferred++
+      throw e
+    }
+  })
   #preferred = 0
 
   constructor(options: DiscoverdOptions = {}) {
@@ -91,6 +104,7 @@ export class DiscoverdClient {
     options: CallOptions & { readonly idempotent: boolean },
   ): Promise<T> {
     const end = Date.now() + (options.timeoutMs ?? this.#callTimeoutMs)
+    const pauses = backoff({ minMs: passPauseMs, maxMs: passPauseMaxMs })
     for (;;) {
       const errors: string[] = []
       for (let n = 0; n < this.#servers.length; n++) {
@@ -108,7 +122,7 @@ export class DiscoverdClient {
             throw discoverdClientErrors.DISCOVERD_UNREACHABLE({ errors: errors.join('; ') }, { cause: e })
         }
       }
-      await sleep(passPauseMs, options.signal)
+      await sleep(pauses.next(), options.signal)
     }
   }
 
@@ -238,7 +252,7 @@ export class DiscoverdClient {
       }
       if (options.signal?.aborted) return
       options.onState?.('disconnected', cause)
-      await sleep(reconnectPauseMs, options.signal).catch(() => undefined)
+      await this.#reachable.wait(options.signal)
     }
   }
 
