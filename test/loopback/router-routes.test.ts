@@ -322,6 +322,14 @@ test('every request is told with its route, status, size and backend', async () 
   assert.equal(access.tls, false)
 })
 
+test('while nobody takes access lines they wait', async () => {
+  await router.apply([http('log.test')], services())
+  await router.whileAway(() =>
+    router.get('log.test', '/', { headers: { 'x-request-id': 'request-while-nobody-listens' } }),
+  )
+  await accessed(router, a => a.requestId === 'request-while-nobody-listens')
+})
+
 test('challenges of a domain with an automatic certificate are answered whatever its route asks for', async () => {
   const thumbprint = 'abcdefghijklmnopqrstuvwxyz0123456789ABCDE-_'
   const managed = { managed_certificate_domain: 'auto.test', acme_thumbprint: thumbprint }
