@@ -22,7 +22,9 @@ export function openLogFile(path: string, bytesMax = logFileBytesMax): LogFile {
     bytes = 0
   }
   const append = (line: string) => {
-    bytes += writeSync(fd, line)
+    const written = writeSync(fd, line)
+    bytes += written
+    if (written < Buffer.byteLength(line)) throw new Error('the disk took a part of the line')
   }
   return {
     write(line) {
