@@ -53,7 +53,7 @@ defaults plain
   option redispatch 1
   option idle-close-on-response
   option splice-auto
-  retries 3
+  retries 12
   retry-on conn-failure empty-response
   http-reuse always
   errorfile 502 ${s.dir}/${files.unavailable}

@@ -8,11 +8,15 @@ export type Member = { readonly name: string; readonly role: string; readonly st
 /** What speaks against a node, by its name, since it was last seen well. */
 export type Failures = ReadonlyMap<string, number>
 
-/** Three looks at a start that failed, or eighteen, which are three minutes, at one that does not end. */
-export const failuresMin = 18
+/** Pauses between two looks: while all are well, and while something speaks against one. */
+export const calmIntervalMs = 10_000
+export const alertIntervalMs = 2_000
+
+/** Six looks at a start that failed, or ninety, which are three minutes, at one that does not end. */
+export const failuresMin = 90
 const weights: Readonly<Record<string, number>> = {
-  'start failed': 6,
-  crashed: 6,
+  'start failed': 15,
+  crashed: 15,
   // The files of a rewind that its source's death cut short: the server waits for ever for WAL that nobody has.
   starting: 1,
 }

@@ -5,10 +5,15 @@ import { sleep } from '../../pkg/clock/clock.ts'
 import { HttpClient } from '../../pkg/http/client.ts'
 import type { Logger } from '../../pkg/log/log.ts'
 import { derivePassword, patroniUser } from './client.ts'
-import { type Failures, lookAtReplicas, type Member } from './replicas.core.ts'
+import {
+  alertIntervalMs,
+  calmIntervalMs,
+  type Failures,
+  lookAtReplicas,
+  type Member,
+} from './replicas.core.ts'
 import { patroniPort } from './types.ts'
 
-export const replicaCheckIntervalMs = 10_000
 const askTimeoutMs = 3_000
 
 type ClusterMember = Member & { readonly host: string }
@@ -38,7 +43,7 @@ export async function keepReplicas(options: ReplicaKeeper): Promise<void> {
     } catch (err) {
       log.warn({ err, service }, 'cannot look after the replicas')
     }
-    await sleep(replicaCheckIntervalMs, signal).catch(() => undefined)
+    await sleep(failures.size > 0 ? alertIntervalMs : calmIntervalMs, signal).catch(() => undefined)
   }
 }
 

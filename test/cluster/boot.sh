@@ -47,6 +47,12 @@ fi
 cp "$dir/hosts" "$root/etc/hosts"
 echo "$name" >"$root/etc/hostname"
 
+# A disk with a size of its own goes over the directory that stands for it otherwise.
+if [ -e "$dir/disk.img" ]; then
+  names=$(ls "$dir/disk")
+  mount -o loop "$dir/disk.img" "$dir/disk"
+  (cd "$dir/disk" && mkdir -p $names)
+fi
 for disk in "$dir"/disk/*; do
   target=$root/var/$(basename "$disk" | tr - /)
   mkdir -p "$target"

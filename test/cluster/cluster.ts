@@ -29,6 +29,7 @@ export async function createCluster(options: ClusterOptions): Promise<TestCluste
   const subnet = await makeBridge(name, internet)
   const state: ClusterState = {
     ...{ name, subnet, internet, hosts: options.hosts, binds: options.binds ?? [] },
+    ...(options.diskBytes !== undefined && { diskBytes: options.diskBytes }),
     ...(owner && { owner }),
     ...(testRun !== undefined && { testRun }),
   }

@@ -29,7 +29,10 @@ export async function loopsOf(dir: string): Promise<string[]> {
   if (loops.length === 0) return []
   const files = new Set<string>()
   await walk(dir, key => files.add(key))
-  return loops.filter(l => files.has(`${l.fileSystem} ${l.inode}`)).map(l => l.device)
+  const own = loops.filter(l => files.has(`${l.fileSystem} ${l.inode}`))
+  // A host's disk may be one itself, and have files on it that others use. 7 is the number of loop devices.
+  const onThem = loops.filter(l => own.some(disk => l.fileSystem === `7:${/\d+$/.exec(disk.device)?.[0]}`))
+  return [...onThem, ...own].map(l => l.device)
 }
 
 async function walk(dir: string, visit: (key: string) => void): Promise<void> {

@@ -2,10 +2,10 @@
 // with it every process, then what the kernel does not give back by itself. Called by host.ts and sweep.ts.
 import { spawn } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
-import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, open, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { poll } from '../../pkg/clock/clock.ts'
-import { systemPath } from '../../pkg/proc/run.ts'
+import { run, systemPath } from '../../pkg/proc/run.ts'
 import {
   belongs,
   bootArguments,
@@ -47,6 +47,7 @@ export async function powerOn(state: ClusterState, index: number): Promise<void>
     const dir = hostDir(state.name, host)
     const fresh = !existsSync(join(dir, 'upper'))
     await layOut(dir, state)
+    if (fresh && state.diskBytes !== undefined) await makeDisk(dir, state.diskBytes)
     await boot(state, host, fresh)
     await settle(layout, group)
     const pid = powerPid(state.name, host)
@@ -74,6 +75,15 @@ async function layOut(dir: string, state: ClusterState): Promise<void> {
   await writeFile(join(dir, 'hosts'), `${hosts.join('\n')}\n`)
   await writeFile(join(dir, 'resolv.conf'), state.internet ? await machineResolvers() : '')
   await rm(join(dir, 'pid'), { force: true })
+}
+
+/** boot.sh mounts it; a sparse file, which takes room on this machine only as it fills. */
+async function makeDisk(dir: string, bytes: number): Promise<void> {
+  const file = join(dir, 'disk.img')
+  await writeFile(file, '')
+  await truncate(file, bytes)
+  // No blocks are kept for root: on these hosts everybody is root, and full is to mean full.
+  await run(['mkfs.ext4', '-q', '-m', '0', file])
 }
 
 /** Where systemd-resolved listens on 127.0.0.53 its upstream servers are named in a second file. */

@@ -12,6 +12,7 @@ export type ClusterState = {
   readonly hosts: number
   readonly binds: readonly Bind[]
   readonly internet: boolean
+  readonly diskBytes?: number
   /** Who made it and removes it; absent for a cluster that outlives its maker. */
   readonly owner?: ProcessIdentity
   /** The run of the whole test suite it was made in, see test/leftovers.ts. */

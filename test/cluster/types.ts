@@ -18,6 +18,8 @@ export type ClusterOptions = {
   readonly binds?: readonly Bind[]
   /** Route out of the machine through NAT. Without it a host reaches the other hosts and this machine only. */
   readonly internet?: boolean
+  /** What the disk of each host holds, all its directories together. As much as the machine's own when absent. */
+  readonly diskBytes?: number
   /** Outlives the process that made it; otherwise any later `createCluster` removes it once that process is gone. */
   readonly keep?: boolean
 }
