@@ -99,9 +99,9 @@ export async function beginAnew(paths: HostPaths): Promise<string | undefined> {
   if (await exists(pool)) {
     await releasePool(paths)
     await mkdir(dirname(aside), { recursive: true, mode: 0o700 })
-    await rename(pool, aside)
+    await rename(dirname(pool), dirname(aside))
   }
-  for (const end of ['', '-wal', '-shm']) await rm(`${paths.databaseFile}${end}`, { force: true })
+  for (const end of ['', '-wal', '-shm', '-reserve']) await rm(`${paths.databaseFile}${end}`, { force: true })
   return aside
 }
 

@@ -1,30 +1,34 @@
-// The pool that a host's volumes lie in: adopted when it is there, imported when its file is, made on a sparse file
-// when neither is (contract host.md 4.2). An existing pool file is never overwritten.
+// The pool that a host's volumes lie in: adopted when it is there, imported when its file is, made when neither is (contract
+// host.md 4.2). An existing pool file is never overwritten. Its files have all their blocks from the beginning, unlike the
+// original's: a write into a hole of a file on a full disk fails, long after ZFS said that it was done, and takes the data of
+// every volume with it. So a pool begins small, and gets another file as it fills (growth.ts).
 import { existsSync } from 'node:fs'
-import { chmod, mkdir, open, stat, statfs } from 'node:fs/promises'
+import { mkdir, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { type Logger, silentLogger } from '../../pkg/log/log.ts'
 import { engineErrors } from '../container/errors.ts'
 import type { HostPaths } from '../paths.ts'
+import { diskOf, fillHoles, makeSparse } from './extent.ts'
 import { startTimeoutMs, usesZfsFuse, ZfsFuse, type ZfsFuseOptions } from './fuse.ts'
-import { poolBytes, poolBytesMin } from './zfs.core.ts'
+import { firstExtentBytes, poolBytesMin } from './zfs.core.ts'
 import { importTimeoutMs, isZfsError, listPools, zfs, zpool } from './zfs.ts'
 
 export type PoolOptions = {
   readonly paths: Pick<HostPaths, 'volumesDir' | 'zpool'>
   readonly log: Logger
-  /** Size of a new pool, for tests; by the disk when absent. */
-  readonly poolBytes?: number
+  /** Size of a new pool, and the least that it grows by; by the disk when absent. */
+  readonly extentBytes?: number
 }
 
 const kernelModule = '/sys/module/zfs'
 const usable = new Set(['ONLINE', 'DEGRADED'])
 
-export function poolFile(paths: PoolOptions['paths']): string {
-  return join(paths.volumesDir, 'zfs', 'vdev', `${paths.zpool}-zpool.vdev`)
+/** The first file of the pool; `nth` counts from 1. */
+export function poolFile(paths: PoolOptions['paths'], nth = 1): string {
+  return join(paths.volumesDir, 'zfs', 'vdev', `${paths.zpool}-zpool${nth === 1 ? '' : `-${nth}`}.vdev`)
 }
 
-/** Where the pool of an earlier life of the host is kept: a folder of its own, because an import looks at every file of one. */
+/** Where the pool of an earlier life of the host is kept: its whole folder, because an import looks at every file of one. */
 export function asideFile(paths: PoolOptions['paths'], life: string): string {
   return join(paths.volumesDir, 'zfs', `removed-${life}`, basename(poolFile(paths)))
 }
@@ -44,6 +48,10 @@ export async function openPool(options: PoolOptions): Promise<void> {
   }
   if (health === undefined || !usable.has(health))
     throw engineErrors.POOL({ pool, reason: `it is ${health ?? 'not there'}` })
+  // Until it grows by others, it lies in one file; a crash may have come before that had all its blocks.
+  await fillHoles(poolFile(options.paths)).catch((err: unknown) =>
+    options.log.warn({ pool, err }, 'the pool has holes: its volumes are lost if this disk becomes full'),
+  )
   try {
     await zfs(['create', '-o', 'mountpoint=none', '-o', 'canmount=off', dataRoot(options.paths)])
   } catch (e) {
@@ -105,18 +113,10 @@ async function importPool(options: PoolOptions, file: string): Promise<void> {
 async function createPool(options: PoolOptions, file: string): Promise<void> {
   const { zpool: pool, volumesDir } = options.paths
   await mkdir(dirname(file), { recursive: true, mode: 0o700 })
-  const disk = await statfs(volumesDir)
-  const bytes =
-    options.poolBytes ??
-    poolBytes({ totalBytes: disk.blocks * disk.bsize, freeBytes: disk.bavail * disk.bsize })
+  const bytes = firstExtentBytes(await diskOf(volumesDir), options.extentBytes)
   if (bytes < poolBytesMin) throw engineErrors.POOL_SPACE({ dir: volumesDir, bytes })
-  const handle = await open(file, 'a', 0o600)
-  try {
-    await handle.truncate(bytes)
-  } finally {
-    await handle.close()
-  }
-  await chmod(file, 0o600)
+  // Without blocks, until it is a pool's: so the next start knows what a crash left.
+  await makeSparse(file, bytes)
   await zpool(['create', '-m', 'none', '-O', 'atime=off', pool, file])
   options.log.info({ pool, file, bytes }, 'pool created')
 }

@@ -13,6 +13,7 @@ import { engineErrors } from '../container/errors.ts'
 import type { TransferStream, Volume, VolumeEvent, VolumeStore } from '../container/types.ts'
 import type { HostPaths } from '../paths.ts'
 import { usesZfsFuse, ZfsFuse } from './fuse.ts'
+import { keepGrowing } from './growth.ts'
 import { dataRoot, openPool } from './pool.ts'
 import { receiveDataset, sendDataset } from './transfer.ts'
 import {
@@ -37,8 +38,8 @@ const idPattern = /^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$/
 export type VolumeStoreOptions = {
   readonly paths: Pick<HostPaths, 'volumesDir' | 'zpool' | 'zfsFuseLogFile' | 'zfsFusePidFile'>
   readonly log: Logger
-  /** Size of a new pool; by the disk when absent. */
-  readonly poolBytes?: number
+  /** Size of a new pool, and the least that it grows by; by the disk when absent. */
+  readonly extentBytes?: number
   /** Volumes that are filled from another host stay unmounted. */
   readonly isIncoming?: (id: string) => boolean
 }
@@ -54,7 +55,7 @@ export class ZfsVolumeStore implements VolumeStore {
   readonly #listeners: ((event: VolumeEvent) => void)[] = []
   readonly #closed = new AbortController()
   #fuse: ZfsFuse | undefined
-  #repairing: Promise<void> | undefined
+  #working: Promise<unknown> | undefined
 
   constructor(options: VolumeStoreOptions) {
     this.#options = options
@@ -73,13 +74,14 @@ export class ZfsVolumeStore implements VolumeStore {
       await this.#fuse.open(signal)
     }
     await this.#restore()
-    this.#repairing = this.#repair()
+    const growing = { ...this.#options, volumes: () => this.list(), signal: this.#closed.signal }
+    this.#working = Promise.all([this.#repair(), keepGrowing(growing)])
   }
 
   async close(): Promise<void> {
     this.#closed.abort()
     await this.#fuse?.close()
-    await this.#repairing
+    await this.#working
   }
 
   onEvent(listener: (event: VolumeEvent) => void): void {

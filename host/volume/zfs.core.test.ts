@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import {
+  firstExtentBytes,
   listedChildren,
   metaBytesMax,
   metaToProperties,
   parseDatasets,
+  parseDevices,
+  parsePoolRoom,
   parsePools,
-  poolBytes,
+  poolGrowth,
   volumeId,
   zfsFailure,
 } from './zfs.core.ts'
@@ -94,8 +97,54 @@ test('the children of a dataset that was not destroyed are listed', () => {
   assert.deepEqual(listedChildren('cannot destroy'), [])
 })
 
-test('a new pool takes 70 % of the disk, or what is free without the reserve', () => {
-  assert.equal(poolBytes({ totalBytes: 100 * gib, freeBytes: 90 * gib }), 70 * gib)
-  assert.equal(poolBytes({ totalBytes: 100 * gib, freeBytes: 20 * gib }), 16 * gib)
-  assert.ok(poolBytes({ totalBytes: 10 * gib, freeBytes: gib / 2 }) < 0)
+const gigabytes = (totalBytes: number, freeBytes: number) => ({
+  totalBytes: totalBytes * gib,
+  freeBytes: freeBytes * gib,
+})
+
+test('a new pool takes 4 GiB, a tenth of a small disk, or what is free without the reserve', () => {
+  assert.equal(firstExtentBytes(gigabytes(100, 90)), 4 * gib)
+  assert.equal(firstExtentBytes(gigabytes(20, 18)), 2 * gib)
+  assert.equal(firstExtentBytes(gigabytes(100, 5)), gib)
+  assert.ok(firstExtentBytes(gigabytes(10, 0.5)) < 0)
+  assert.equal(firstExtentBytes(gigabytes(100, 90), gib), gib)
+})
+
+test('a pool grows when it is nearly full, by half of what it has, until it has 70 % of the disk', () => {
+  const grown = (sizeBytes: number, freeBytes: number, diskFree: number) =>
+    poolGrowth(gigabytes(100, diskFree), { sizeBytes: sizeBytes * gib, freeBytes: freeBytes * gib })
+  assert.deepEqual(grown(4, 2, 80), { kind: 'enough' })
+  assert.deepEqual(grown(4, 1.9, 80), { kind: 'grow', bytes: 4 * gib })
+  assert.deepEqual(grown(40, 1, 50), { kind: 'grow', bytes: 20 * gib })
+  assert.deepEqual(grown(60, 1, 50), { kind: 'grow', bytes: 10 * gib })
+  assert.deepEqual(grown(40, 1, 10), { kind: 'grow', bytes: 6 * gib })
+  assert.deepEqual(grown(70, 0, 30), { kind: 'none', leftBytes: 0 })
+  assert.deepEqual(grown(40, 1, 4.125), { kind: 'none', leftBytes: gib / 8 })
+  assert.deepEqual(grown(40, 1, 0), { kind: 'none', leftBytes: 0 })
+})
+
+test("a pool's size is read in bytes or with a letter", () => {
+  assert.deepEqual(parsePoolRoom('4060086272\t96468992\n'), { sizeBytes: 4060086272, freeBytes: 96468992 })
+  assert.deepEqual(parsePoolRoom('3.75G\t512M\n'), { sizeBytes: 3.75 * gib, freeBytes: gib / 2 })
+  assert.deepEqual(parsePoolRoom('0\t0\n'), { sizeBytes: 0, freeBytes: 0 })
+  assert.throws(() => parsePoolRoom('-\t-\n'), /size of "-"/)
+})
+
+test("a pool's files are those of its status below the folder", () => {
+  const status = `  pool: flynn-default
+ state: ONLINE
+config:
+
+\tNAME                                 STATE     READ WRITE CKSUM
+\tflynn-default                        ONLINE       0     0     0
+\t  /v/zfs/vdev/flynn-default-zpool.vdev    ONLINE       0     0     0
+\t  /v/zfs/vdev/flynn-default-zpool-2.vdev  ONLINE       0     0     0
+
+errors: No known data errors
+`
+  assert.deepEqual(parseDevices(status, '/v/zfs/vdev'), [
+    '/v/zfs/vdev/flynn-default-zpool.vdev',
+    '/v/zfs/vdev/flynn-default-zpool-2.vdev',
+  ])
+  assert.deepEqual(parseDevices(status, '/other'), [])
 })

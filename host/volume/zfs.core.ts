@@ -115,10 +115,65 @@ export type Disk = { readonly totalBytes: number; readonly freeBytes: number }
 export const poolReserveBytes = 4 * 1024 ** 3
 export const poolBytesMin = 256 * 1024 ** 2
 
-/** Size of a new pool's file: 70 % of the disk as the original has it, but never more than there is room for. */
-export function poolBytes(disk: Disk): number {
+/** What a pool has at first, and the least that it grows by, where a tenth of the disk is not less. */
+const extentBytes = 4 * 1024 ** 3
+
+// Whole megabytes: some file systems under a loop want whole sectors.
+const wholeMegabytes = (bytes: number) => bytes - (bytes % 1024 ** 2)
+
+/** What a pool may still take of the disk: 70 % of it in all, as in the original, but never more than there is room for. */
+function leftForPool(disk: Disk, poolBytes: number): number {
   const reserve = Math.min(poolReserveBytes, Math.floor(disk.totalBytes / 10))
-  const bytes = Math.min(Math.floor(disk.totalBytes * 0.7), disk.freeBytes - reserve)
-  // Whole megabytes: some file systems under a loop want whole sectors.
-  return bytes - (bytes % 1024 ** 2)
+  return Math.min(Math.floor(disk.totalBytes * 0.7) - poolBytes, disk.freeBytes - reserve)
+}
+
+/** Size of the first file of a new pool. `extent` instead of the usual one. */
+export function firstExtentBytes(disk: Disk, extent = usualExtent(disk)): number {
+  return wholeMegabytes(Math.min(extent, leftForPool(disk, 0)))
+}
+
+function usualExtent(disk: Disk): number {
+  return Math.max(poolBytesMin, Math.min(extentBytes, Math.floor(disk.totalBytes / 10)))
+}
+
+export function hasRoom(disk: Disk, freeBytes: number, extent = usualExtent(disk)): boolean {
+  return freeBytes >= extent / 2
+}
+
+export type PoolRoom = { readonly sizeBytes: number; readonly freeBytes: number }
+export type Growth =
+  | { readonly kind: 'enough' }
+  | { readonly kind: 'grow'; readonly bytes: number }
+  /** It is getting full and the disk has no more for it. */
+  | { readonly kind: 'none'; readonly leftBytes: number }
+
+/**
+ * Whether a pool gets another file: once less than half an extent is free, by at least an extent and by half of what it has, so
+ * that a large pool has few files.
+ */
+export function poolGrowth(disk: Disk, pool: PoolRoom, extent = usualExtent(disk)): Growth {
+  if (hasRoom(disk, pool.freeBytes, extent)) return { kind: 'enough' }
+  const wanted = Math.max(extent, Math.floor(pool.sizeBytes / 2))
+  const bytes = wholeMegabytes(Math.min(wanted, leftForPool(disk, pool.sizeBytes)))
+  return bytes < poolBytesMin ? { kind: 'none', leftBytes: Math.max(0, bytes) } : { kind: 'grow', bytes }
+}
+
+/** `zpool list -H -p -o size,free` of one pool. zfs-fuse knows no -p and prints letters: 3.78G. */
+export function parsePoolRoom(text: string): PoolRoom {
+  const [size = '', free = ''] = text.trim().split('\t')
+  return { sizeBytes: parseSize(size), freeBytes: parseSize(free) }
+}
+
+function parseSize(text: string): number {
+  const match = /^([\d.]+)([KMGTP]?)$/.exec(text)
+  if (!match) throw new Error(`zpool told a size of "${text}"`)
+  return Number(match[1]) * 1024 ** ' KMGTP'.indexOf(match[2] || ' ')
+}
+
+/** Files that a pool lies in, from `zpool status`. */
+export function parseDevices(status: string, dir: string): readonly string[] {
+  return status
+    .split('\n')
+    .map(line => line.trim().split(/\s+/)[0] ?? '')
+    .filter(word => word.startsWith(`${dir}/`))
 }

@@ -29,7 +29,7 @@ async function inHost(steps: string): Promise<Record<string, unknown>> {
     const partitions = { system: { cpuShares: 4096 }, user: { cpuShares: 8192 } }
     const runtime = new ContainerdRuntime({ paths, partitions, log })
     const layers = new SquashfsLayerStore({ paths, resolve: async host => host, log })
-    const volumes = new ZfsVolumeStore({ paths, log, poolBytes: 512 * 1024 ** 2 })
+    const volumes = new ZfsVolumeStore({ paths, log, extentBytes: 512 * 1024 ** 2 })
     const network = new BridgeNetwork({ paths, log })
     await Promise.all([runtime.open(signal), layers.open(), volumes.open(signal)])
     await network.configure('100.100.5.1/24', 1450)

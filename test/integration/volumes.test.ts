@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { constants } from 'node:os'
@@ -26,7 +27,7 @@ const children: ChildProcess[] = []
 const stores: ZfsVolumeStore[] = []
 
 function newStore(own = paths) {
-  const made = new ZfsVolumeStore({ paths: own, log: silentLogger(), poolBytes: 512 * mib })
+  const made = new ZfsVolumeStore({ paths: own, log: silentLogger(), extentBytes: 512 * mib })
   stores.push(made)
   return made
 }
@@ -51,10 +52,10 @@ after(async () => {
   for (const made of stores) await made.close()
 })
 
-test('the pool lies in a sparse file that only root reads', async () => {
+test('the pool lies in a file that has all its blocks and that only root reads', async () => {
   const file = await stat(poolFile(paths))
   assert.equal(file.size, 512 * mib)
-  assert.ok(file.blocks * 512 < 64 * mib)
+  assert.ok(file.blocks * 512 >= 512 * mib)
   assert.equal(file.mode & 0o777, 0o600)
   assert.equal(poolFile(paths), join(paths.volumesDir, 'zfs/vdev/flynn-default-zpool.vdev'))
 })
@@ -221,6 +222,68 @@ test('a file that is not a pool is never overwritten', async () => {
   const second = newStore(other)
   await assert.rejects(second.open(soon()), { code: 'pool' })
   assert.equal(await readFile(poolFile(other), 'utf8'), 'precious')
+})
+
+/** Writes so many megabytes that no two are alike, synced. */
+async function writeMegabytes(path: string, count: number): Promise<void> {
+  const file = await open(path, 'w')
+  try {
+    for (let i = 0; i < count; i++) await file.write(randomBytes(mib))
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
+
+const sha256 = async (path: string) => (await run(['sha256sum', path])).stdout.split(' ')[0]
+
+test('on a disk that is full a volume takes what its pool has room for, and loses nothing', async () => {
+  const volumesDir = join(paths.stateDir, 'small')
+  await mkdir(volumesDir)
+  await run(['mount', '-t', 'tmpfs', '-o', 'size=700m', 'small', volumesDir])
+  const small = { ...paths, volumesDir, zpool: 'small' }
+  const tight = new ZfsVolumeStore({ paths: small, log: silentLogger(), extentBytes: 256 * mib })
+  await tight.open(soon())
+  const volume = await tight.create()
+  const filler = join(volumesDir, 'filler')
+  await assert.rejects(writeMegabytes(filler, 700), { code: 'ENOSPC' })
+  const file = join(volume.path, 'file')
+  await writeMegabytes(file, 150)
+  const sum = await sha256(file)
+  // Beyond what there is, the writer hears of it, and nobody else does.
+  await assert.rejects(writeMegabytes(join(volume.path, 'more'), 200), { code: 'ENOSPC' })
+  await rm(join(volume.path, 'more'))
+  await tight.close()
+  await run(['zpool', 'export', 'small'], { timeoutMs: 60_000 })
+  const again = new ZfsVolumeStore({ paths: small, log: silentLogger(), extentBytes: 256 * mib })
+  await again.open(soon())
+  assert.equal(await sha256(file), sum)
+  const status = (await run(['zpool', 'status', 'small'])).stdout
+  assert.match(status, /errors: No known data errors/)
+  await again.close()
+  await run(['zpool', 'export', 'small'], { timeoutMs: 60_000 })
+  await unmount(volumesDir)
+})
+
+test('a pool that is nearly full grows by another file, and is found again with both', async () => {
+  const volume = await store.create({ meta: { name: 'large' } })
+  const file = join(volume.path, 'file')
+  await writeMegabytes(file, 300)
+  const second = poolFile(paths, 2)
+  await poll(() => existsSync(second), { timeoutMs: 60_000, what: 'a second file of the pool' })
+  assert.equal((await stat(second)).mode & 0o777, 0o600)
+  await poll(async () => (await run(['zpool', 'status', paths.zpool])).stdout.includes(second), {
+    timeoutMs: 60_000,
+    what: 'the pool to have it',
+  })
+  // More than the first file has.
+  await writeMegabytes(join(volume.path, 'more'), 300)
+  const sum = await sha256(file)
+  await endZfs(volume.path)
+  store = newStore()
+  await store.open(soon())
+  assert.equal(await sha256(file), sum)
+  await store.destroy(volume.id)
 })
 
 /** As after a power cut: no zfs-fuse, and none of its mounts. */

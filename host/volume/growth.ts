@@ -1,0 +1,83 @@
+// Another file for the pool when it is nearly full and the disk has room. Started by store.ts; zfs.core.ts decides.
+import { existsSync } from 'node:fs'
+import { rename, rm, statfs } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { sleep } from '../../pkg/clock/clock.ts'
+import { findMount } from '../../pkg/mount/mount.ts'
+import { engineErrors } from '../container/errors.ts'
+import type { Volume } from '../container/types.ts'
+import { diskOf, fillHoles, makeSparse, sync } from './extent.ts'
+import { type PoolOptions, poolFile } from './pool.ts'
+import { hasRoom, parseDevices, parsePoolRoom, poolGrowth } from './zfs.core.ts'
+import { zpool } from './zfs.ts'
+
+/** Half of 4 GiB are not written in less. */
+export const growIntervalMs = 2_000
+/** Once there is nothing to grow by. */
+const fullIntervalMs = 15_000
+
+export type Growing = PoolOptions & {
+  readonly volumes: () => Iterable<Volume>
+  readonly signal: AbortSignal
+}
+
+/** Looks every so often until the signal aborts; a failure is logged and the next look tries again. */
+export async function keepGrowing(options: Growing): Promise<void> {
+  const { log, signal, paths } = options
+  let full = false
+  while (!signal.aborted) {
+    await sleep(full ? fullIntervalMs : growIntervalMs, signal).catch(() => undefined)
+    if (signal.aborted) return
+    try {
+      const disk = await diskOf(paths.volumesDir)
+      const freeBytes = await freeIn(options.volumes())
+      if (freeBytes !== undefined && hasRoom(disk, freeBytes, options.extentBytes)) full = false
+      else {
+        const wasFull = full
+        full = (await grow(options)) === 'full'
+        if (full && !wasFull)
+          log.error('volumes are nearly full and may take no more of this disk: free some space')
+      }
+    } catch (err) {
+      if (!signal.aborted) log.error({ err }, 'the pool cannot grow')
+    }
+  }
+}
+
+/** As a mounted volume tells it, without asking a program; undefined when none can tell. */
+async function freeIn(volumes: Iterable<Volume>): Promise<number | undefined> {
+  for (const { type, quotaBytes, path } of volumes) {
+    if (type !== 'data' || quotaBytes !== undefined || (await findMount(path)) === undefined) continue
+    const { bavail, bsize } = await statfs(path)
+    return bavail * bsize
+  }
+  return undefined
+}
+
+async function grow(options: PoolOptions): Promise<'enough' | 'grown' | 'full'> {
+  const { zpool: pool, volumesDir } = options.paths
+  const room = parsePoolRoom(await zpool(['list', '-H', '-o', 'size,free', pool]))
+  const growth = poolGrowth(await diskOf(volumesDir), room, options.extentBytes)
+  if (growth.kind === 'enough') return 'enough'
+  if (growth.kind === 'none') return 'full'
+  const file = await newExtent(options, growth.bytes)
+  await zpool(['add', pool, file])
+  // A pool that knows of a file whose label did not reach the disk could not be imported.
+  await sync(file)
+  options.log.info({ pool, file, bytes: growth.bytes }, 'pool has grown')
+  return 'grown'
+}
+
+/** A file with all its blocks that is no pool's yet. One that a crash left before it was added is taken again. */
+async function newExtent({ paths }: PoolOptions, bytes: number): Promise<string> {
+  const used = parseDevices(await zpool(['status', paths.zpool]), dirname(poolFile(paths)))
+  const file = poolFile(paths, used.length + 1)
+  if (used.includes(file)) throw engineErrors.POOL({ pool: paths.zpool, reason: `it has ${file} already` })
+  if (existsSync(file)) return file
+  const made = `${file}.new`
+  await rm(made, { force: true })
+  await makeSparse(made, bytes)
+  await fillHoles(made)
+  await rename(made, file)
+  return file
+}
