@@ -56,7 +56,8 @@ async function withDependencies(dir: string, staging: string, excludes: Excludes
   const locked = await exists(join(copy, 'package-lock.json'))
   const words = [
     'npm',
-    locked ? 'ci' : 'install',
+    // The lock names each version and its hash: what is in the cache need not be asked about again.
+    ...(locked ? ['ci', '--prefer-offline'] : ['install']),
     '--omit=dev',
     '--no-fund',
     '--no-audit',

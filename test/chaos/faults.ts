@@ -20,6 +20,9 @@ import {
 const lookTimeoutMs = 3_000
 /** A daemon that a fault waits for is there again within this. */
 export const daemonBackMs = 60_000
+/** Of each host, where disks are to be filled. */
+export const diskBytes = 6e9
+const filler = '/var/lib/flynn/filler'
 const membershipTimeoutMs = 60_000
 const membershipTries = 5
 const membershipPauseMs = 2_000
@@ -47,6 +50,7 @@ export async function carryOut(context: FaultContext, plan: Plan): Promise<void>
 export async function endFaults({ cluster }: FaultContext): Promise<void> {
   await cluster.machines.heal()
   await Promise.all(cluster.hosts.map(h => (h.alive ? h.thaw() : cluster.boot(h))))
+  await Promise.all(cluster.hosts.map(h => h.run(['rm', '-f', filler])))
 }
 
 async function inflict(context: FaultContext, fault: Fault): Promise<void> {
@@ -77,6 +81,8 @@ async function inflict(context: FaultContext, fault: Fault): Promise<void> {
       return partition(context, fault)
     case 'membership':
       return membership(context, fault)
+    case 'disk-full':
+      return fillDisk(context, fault)
   }
 }
 
@@ -186,6 +192,16 @@ async function partition(context: FaultContext, fault: Fault & { kind: 'partitio
     await machines.cut(machines.host(from), machines.host(to), { oneWay: true })
   await sleep(fault.forMs)
   await machines.heal()
+}
+
+async function fillDisk(context: FaultContext, fault: Fault & { kind: 'disk-full' }): Promise<void> {
+  const host = await find(context, fault.victim)
+  // The disk has a size of its own (stage.ts); should it not, this machine's own is not filled.
+  await host.exec(['sh', '-c', `head -c ${diskBytes} /dev/zero >${filler}`])
+  const free = await host.run(['df', '--output=avail', filler])
+  context.say(`  ${host.name} has ${free.trim().split('\n').at(-1)} KB left`)
+  await sleep(fault.forMs)
+  await host.run(['rm', '-f', filler])
 }
 
 /** Both may be refused while something else is broken, or for some seconds after another change. */

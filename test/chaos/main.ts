@@ -84,7 +84,7 @@ async function main(options: Options): Promise<boolean> {
   const healed: number[] = []
   try {
     for (let i = 0; i < options.rounds; i++) {
-      stage ??= await setStage(options.name, options.hosts)
+      stage ??= await setStage(options.name, options.hosts, options.kinds)
       const kinds = options.inTurn ? options.kinds.filter((_, k, all) => k === i % all.length) : options.kinds
       const plan = planRound({ seed: options.seed + i, hosts: options.hosts, kinds })
       const said: string[] = []

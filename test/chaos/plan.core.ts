@@ -11,6 +11,7 @@ export const faultKinds = [
   'freeze',
   'partition',
   'membership',
+  'disk-full',
 ] as const
 export type FaultKind = (typeof faultKinds)[number]
 
@@ -71,6 +72,8 @@ export type Fault =
     }
   /** Demoted, and promoted again. */
   | { readonly kind: 'membership'; readonly victim: Victim; readonly forMs: number }
+  /** Not a block is left on the host's disk. */
+  | { readonly kind: 'disk-full'; readonly victim: Victim; readonly forMs: number }
 
 /** `atMs` counts from the beginning of the round; faults that are late begin when the one before has ended. */
 export type PlannedFault = { readonly atMs: number; readonly fault: Fault }
@@ -100,6 +103,8 @@ export const freezeMaxMs = 60_000
 const partitionMinMs = 5_000
 const partitionMaxMs = 30_000
 const offMaxMs = 20_000
+const fullMinMs = 5_000
+const fullMaxMs = 40_000
 const bootPauseMaxMs = 8_000
 /** A host that is missed for a while at the end of a power cut. */
 const missingMaxMs = 40_000
@@ -168,6 +173,8 @@ function drawFault(random: Random, hosts: number, kind: FaultKind): Fault {
     }
     case 'membership':
       return { kind, victim: drawVictim(random, hosts), forMs: between(random, 1_000, 10_000) }
+    case 'disk-full':
+      return { kind, victim: drawVictim(random, hosts), forMs: between(random, fullMinMs, fullMaxMs) }
   }
 }
 
@@ -231,6 +238,7 @@ function leastDurationMs(fault: Fault): number {
     case 'freeze':
     case 'partition':
     case 'membership':
+    case 'disk-full':
       return fault.forMs
   }
 }
@@ -273,6 +281,8 @@ export function tellFault(fault: Fault): string {
     }
     case 'membership':
       return `demote ${tellVictim(fault.victim)}, promote it ${seconds(fault.forMs)} later`
+    case 'disk-full':
+      return `fill the disk of ${tellVictim(fault.victim)} for ${seconds(fault.forMs)}`
   }
 }
 

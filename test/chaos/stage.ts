@@ -1,6 +1,8 @@
 // A whole cluster with an app of three processes and a database on it, before anything happens to it. Used by main.ts and
 // by the short selection of the integration tests.
 import { bootFlynn, deployGuestbook } from '../fixtures/flynn-cluster.ts'
+import { diskBytes } from './faults.ts'
+import type { FaultKind } from './plan.core.ts'
 import { heal } from './round.ts'
 import { type Observer, wantedJobs } from './state.ts'
 import { openWire } from './wire.ts'
@@ -10,8 +12,13 @@ const webProcesses = 3
 export type Stage = AsyncDisposable & Observer & { readonly wanted: Readonly<Record<string, number>> }
 
 /** A whole cluster with the app on it, before anything happens to it. */
-export async function setStage(name: string, hosts: number): Promise<Stage> {
-  const flynn = await bootFlynn({ name, hosts })
+export async function setStage(
+  name: string,
+  hosts: number,
+  kinds: readonly FaultKind[] = [],
+): Promise<Stage> {
+  const disk = kinds.includes('disk-full') ? { diskBytes } : {}
+  const flynn = await bootFlynn({ name, hosts, ...disk })
   const wire = openWire()
   try {
     await deployGuestbook(flynn, webProcesses)

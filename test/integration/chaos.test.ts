@@ -27,7 +27,11 @@ const rounds: readonly {
 let stage: Stage
 
 before(async () => {
-  stage = await setStage('chaos-short', hosts)
+  stage = await setStage(
+    'chaos-short',
+    hosts,
+    rounds.flatMap(r => r.kinds),
+  )
 })
 
 after(async () => {

@@ -116,6 +116,19 @@ for (const { name, fits, mayFail } of daemons)
     assert.deepEqual(await guestbookJobs(), app, 'the app itself was left alone')
   })
 
+test('a controller that hangs is replaced', async () => {
+  const [pid] = flynn.pids(bundle('flynn-controller-web'))
+  assert.ok(pid)
+  await flynn.host.run(['kill', '-STOP', String(pid)])
+  const others = () => flynn.pids(bundle('flynn-controller-web')).filter(p => p !== pid)
+  await poll(() => others().length === 1 && flynn.pids(bundle('flynn-controller-web')).length === 1, {
+    timeoutMs: patienceMs,
+    what: 'another controller in its place',
+  })
+  await flynn.healed(wanted)
+  assert.match(await flynn.ok('apps'), /guestbook/)
+})
+
 test('kill -9 of flynn-host and containerd loses no job, no exit code and no line', async () => {
   const lines = 400
   const script = `i=0; while [ $i -lt ${lines} ]; do i=$((i+1)); echo $i; sleep 0.01; done; exit 7`
