@@ -1,37 +1,17 @@
 // Where pending jobs go (contract controller.md 4.5, 4.11): a job with a data volume follows its volume, also across
 // releases of its app; others go where they may (fit.core.ts) to the host that runs fewest of their kind and would be
 // least full. Jobs that differ in nothing stand in one line: what keeps the first keeps them all.
-import {
-  fullness,
-  type Need,
-  needOf,
-  type Obstacle,
-  obstacle,
-  slowStartMs,
-  startsPerHostMax,
-  whyNone,
-} from './fit.core.ts'
+import { chooseHost, type Line } from './choice.core.ts'
+import { needOf, whyNone } from './fit.core.ts'
 import { waitsForHostPorts, waitsForOldRelease } from './handover.core.ts'
-import { isStarting, lineOf } from './index.core.ts'
+import { lineOf } from './index.core.ts'
 import { askStop, finishJob, pushStop } from './job.core.ts'
 import { movingTo } from './moves.core.ts'
 import type { Event, Formation, Host, Job, Volume } from './state.core.ts'
-import {
-  acting,
-  holdersOf,
-  isActive,
-  jobsOfFormation,
-  jobsOfHost,
-  recordVolume,
-  type Step,
-  setJob,
-  touch,
-} from './step.core.ts'
+import { acting, holdersOf, recordVolume, type Step, setJob, touch } from './step.core.ts'
 
 /** A host whose slots are taken is asked again after this. */
 export const busyRetryMs = 250
-/** More than any number of jobs of one kind. */
-const overfullRank = 1e9
 const placeRetryStepMs = 500
 const placeRetryMaxMs = 30_000
 
@@ -46,20 +26,6 @@ type VolumePlan =
 type Slot =
   | { readonly volume: Volume }
   | { readonly wish: { readonly path: string; readonly deleteOnStop: boolean } }
-
-/** One line of jobs that wait, in a step. */
-type Line = {
-  readonly formation: Formation
-  readonly type: string
-  /**
-   * Hosts to look at: all of them when something about the formation changed, else those that got freer. The others
-   * said no before and would say it again.
-   */
-  readonly hosts: Iterable<Host>
-  readonly whole: boolean
-  /** How many of the kind each host runs. */
-  alike?: Map<string, number>
-}
 
 /** Places every job that is due and can be placed; the others wait, blocked ones with a reason. */
 export function placePending(step: Step): void {
@@ -264,73 +230,6 @@ function findVolume(step: Step, job: Job, path: string, hostId: string | undefin
 
 function holders(step: Step, volume: Volume, job: Job): readonly Job[] {
   return holdersOf(step, volume.id).filter(other => other.uuid !== job.uuid)
-}
-
-/** `rank` decides, `full` chooses among equals. */
-type Candidate = { readonly host: Host; readonly rank: number; readonly full: number }
-
-/**
- * The best host, `later` when the best have no start slot free now, or what speaks against each. A worse host is not
- * taken because the best is busy, else the quickest host would get the most; one that is slow to start is not waited for.
- */
-function chooseHost(step: Step, job: Job, need: Need, line: Line): Host | 'later' | readonly Obstacle[] {
-  const { loads } = step.draft.index
-  const obstacles: Obstacle[] = []
-  const fitting: Host[] = []
-  for (const host of line.hosts) {
-    const found = obstacle(need, host, loads.get(host.id))
-    if (found === undefined) fitting.push(host)
-    else obstacles.push(found)
-  }
-  if (fitting.length === 0) return obstacles
-  const others = fitting.filter(h => h.id !== job.refusedBy)
-  const willing = others.length > 0 || !line.whole ? others : fitting
-  const best = bestOf(step, need, willing, alikeByHost(step, line))
-  if (best === undefined) return 'later'
-  // Of the hosts that were not looked at none runs fewer than none of the kind.
-  if (line.whole || best.rank === 0) return best.host
-  return chooseHost(step, job, need, { ...line, whole: true, hosts: step.draft.hosts.values() })
-}
-
-function bestOf(
-  step: Step,
-  need: Need,
-  hosts: readonly Host[],
-  alike: ReadonlyMap<string, number>,
-): Candidate | undefined {
-  let best: Candidate | undefined
-  let ties = 1
-  let lowest = Number.POSITIVE_INFINITY
-  for (const host of hosts) {
-    const load = step.draft.index.loads.get(host.id)
-    const full = fullness(need.asks, host, load)
-    // Only jobs of system apps get onto a host that is promised more than it has: when there is no other.
-    const rank = (alike.get(host.id) ?? 0) + (full > 1 ? overfullRank : 0)
-    const free = (load?.starts ?? 0) < startsPerHostMax
-    if (rank < lowest && (free || !isSlow(step, host))) lowest = rank
-    if (!free) continue
-    const order = best === undefined ? -1 : rank - best.rank || full - best.full
-    ties = order === 0 ? ties + 1 : order < 0 ? 1 : ties
-    if (order < 0 || (order === 0 && step.random.below(ties) === 0)) best = { host, rank, full }
-  }
-  return best !== undefined && best.rank <= lowest ? best : undefined
-}
-
-function alikeByHost(step: Step, line: Line): ReadonlyMap<string, number> {
-  if (line.alike) return line.alike
-  const counts = new Map<string, number>()
-  for (const job of jobsOfFormation(step, line.formation.key))
-    if (job.type === line.type && job.hostId !== undefined && isActive(job))
-      counts.set(job.hostId, (counts.get(job.hostId) ?? 0) + 1)
-  line.alike = counts
-  return counts
-}
-
-/** Every start under way on it has been so for long. */
-function isSlow(step: Step, host: Host): boolean {
-  return jobsOfHost(step, host.id)
-    .filter(isStarting)
-    .every(job => step.nowMs - (job.askedMs ?? 0) > slowStartMs)
 }
 
 /** The host accepted the job. */

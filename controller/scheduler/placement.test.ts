@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Bench, formation, plain } from './bench.ts'
-import { cpuOvercommit, slowStartMs } from './fit.core.ts'
+import { failedStartMs } from './choice.core.ts'
+import { cpuOvercommit, slowStartMs, startsPerHostMax } from './fit.core.ts'
 import type { Host } from './state.core.ts'
 
 type Size = Pick<Host, 'memoryBytes' | 'cpuMillis'>
@@ -118,6 +119,52 @@ describe('spread', () => {
     for (let turn = 0; turn < 20; turn++)
       for (const place of bench.take('place')) if (place.hostId === 'h1') begin(bench, place)
     assert.equal(bench.jobs('running').length, 16)
+  })
+
+  test('a host that cannot start jobs gets one of a kind, and the next after a minute', () => {
+    const bench = cluster({ h1: {}, h2: {}, h3: {} })
+    bench.send({ kind: 'formation', formation: formation({ web: 12 }) })
+    let failed = 0
+    const live = () => {
+      for (let turn = 0; turn < 50; turn++)
+        for (const place of bench.take('place')) {
+          if (place.hostId !== 'h1') begin(bench, place)
+          else {
+            failed++
+            const { uuid, hostId, attempt } = place
+            bench.send({ kind: 'placed', uuid, hostId, attempt })
+            bench.report(uuid, 'failed', { error: 'no space left on device' })
+          }
+        }
+    }
+    live()
+    assert.deepEqual(Object.keys(perHost(bench)).sort(), ['h2', 'h3'])
+    assert.equal(bench.jobs('running').length, 12)
+    // As many as were under way when the first one failed.
+    assert.ok(failed >= 1 && failed <= startsPerHostMax, String(failed))
+    const before = failed
+    bench.send({ kind: 'formation', formation: formation({ web: 14 }) })
+    live()
+    assert.equal(failed, before)
+    bench.nowMs += failedStartMs
+    bench.send({ kind: 'formation', formation: formation({ web: 16 }) })
+    live()
+    assert.ok(failed > before)
+    assert.equal(bench.jobs('running').length, 16)
+  })
+
+  test('a kind that starts nowhere is tried everywhere', () => {
+    const bench = cluster({ h1: {}, h2: {} })
+    bench.send({ kind: 'formation', formation: formation({ web: 1 }) })
+    const tried: string[] = []
+    for (let turn = 0; turn < 4; turn++)
+      for (const { uuid, hostId, attempt } of bench.take('place')) {
+        tried.push(hostId)
+        bench.send({ kind: 'placed', uuid, hostId, attempt })
+        bench.report(uuid, 'failed', { error: 'the image has no such program' })
+      }
+    assert.equal(tried.length, 4)
+    assert.deepEqual(new Set(tried), new Set(['h1', 'h2']))
   })
 
   test('of hosts that run as many of a kind the emptier one gets the next', () => {
