@@ -96,6 +96,8 @@ function why(job: Job): string {
 export function followJobs(options: FollowOptions): FollowedJobs {
   const { client, app, release, live, lines } = options
   const asked = new Set<string>()
+  /** Those that were there since: one that an earlier change stops may end only now, and nobody waits for it. */
+  const alive = new Set<string>()
   const failed = new Set<string>()
   const reasons = new Set<string>()
   const telling: Promise<void>[] = []
@@ -119,13 +121,15 @@ export function followJobs(options: FollowOptions): FollowedJobs {
       const job = event.data
       if (lines) live.set(job.uuid, jobLine(event))
       if (job.state === 'stopping') asked.add(job.uuid)
+      else if (!ended.has(job.state ?? '')) alive.add(job.uuid)
       if (job.type && job.release === release) {
         if (job.state === 'starting') starting.set(job.uuid, job)
         else if (job.state === 'up' || failed.has(job.uuid)) starting.delete(job.uuid)
       }
       const started = job.host_error || job.exit_status !== undefined
-      const own = job.type && job.release === release && !asked.has(job.uuid) && !failed.has(job.uuid)
-      if (!own || !started || !ended.has(job.state ?? '')) return
+      const own = job.type && job.release === release && alive.has(job.uuid)
+      if (!own || asked.has(job.uuid) || failed.has(job.uuid) || !started || !ended.has(job.state ?? ''))
+        return
       failed.add(job.uuid)
       starting.delete(job.uuid)
       if (failed.size <= failuresToldMax) telling.push(tell(job))

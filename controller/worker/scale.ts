@@ -45,6 +45,8 @@ export async function requestScale(
 class Progress {
   readonly #scale: Scale
   readonly #states = new Map<string, ScaleRequest['state']>()
+  /** Jobs that were there since: one that an earlier change stops may end only now, and says nothing of this one. */
+  readonly #alive = new Set<string>()
   #downs = 0
   /** Of the moment that everything ran, or of the last job that went down after it. */
   #steadySince: number | undefined
@@ -64,7 +66,12 @@ class Progress {
 
   #takeJob(job: Job): void {
     const down = job.state === 'down' || job.state === 'crashed' || job.state === 'failed'
-    if (!down || job.release !== this.#scale.release || !job.type) return
+    if (job.release !== this.#scale.release || !job.type) return
+    if (!down) {
+      if (job.state !== 'stopping') this.#alive.add(job.uuid)
+      return
+    }
+    if (!this.#alive.has(job.uuid)) return
     this.#downs++
     if (this.#steadySince !== undefined) this.#steadySince = Date.now()
     if (this.#downs <= jobFailuresMax) return

@@ -12,6 +12,7 @@ import { run } from '../../pkg/proc/run.ts'
 import { engineErrors } from '../container/errors.ts'
 import type { TransferStream, Volume, VolumeEvent, VolumeStore } from '../container/types.ts'
 import type { HostPaths } from '../paths.ts'
+import { keepCommitting } from './commit.ts'
 import { usesZfsFuse, ZfsFuse } from './fuse.ts'
 import { keepGrowing } from './growth.ts'
 import { dataRoot, openPool } from './pool.ts'
@@ -75,7 +76,11 @@ export class ZfsVolumeStore implements VolumeStore {
     }
     await this.#restore()
     const growing = { ...this.#options, volumes: () => this.list(), signal: this.#closed.signal }
-    this.#working = Promise.all([this.#repair(), keepGrowing(growing)])
+    this.#working = Promise.all([
+      this.#repair(),
+      keepGrowing(growing),
+      this.#fuse && keepCommitting(dataRoot(this.#options.paths), this.#log, this.#closed.signal),
+    ])
   }
 
   async close(): Promise<void> {

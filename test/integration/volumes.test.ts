@@ -40,6 +40,13 @@ async function writeSynced(path: string, content: string): Promise<void> {
   await file.close()
 }
 
+/** fsync of a file that was closed after its last write. */
+async function writeSyncedAgain(path: string): Promise<void> {
+  const file = await open(path, 'r+')
+  await file.sync()
+  await file.close()
+}
+
 let store: ZfsVolumeStore
 
 before(async () => {
@@ -184,6 +191,28 @@ test('volumes come back when zfs-fuse is killed, with what was synced', async ()
     what: 'the volume',
   })
   assert.notEqual(store.daemonPid, pid)
+  await store.destroy(volume.id)
+})
+
+test('what zfs-fuse forgot to sync is on the disk some seconds later all the same', async () => {
+  const volume = await store.create()
+  const path = join(volume.path, 'file')
+  await writeFile(path, 'written, closed')
+  // Through a new descriptor, which does nothing there.
+  await writeSyncedAgain(path)
+  const turn = async () =>
+    (await run(['zfs', 'get', '-H', '-o', 'value', 'flynn:commit', 'flynn-default/data'])).stdout
+  for (let turns = 0; turns < 2; turns++) {
+    const before = await turn()
+    await poll(async () => (await turn()) !== before, { timeoutMs: 60_000, what: 'a transaction group' })
+  }
+  const pid = store.daemonPid
+  assert.ok(pid)
+  process.kill(pid, 'SIGKILL')
+  await poll(async () => store.daemonPid !== pid && (await readFile(path, 'utf8')) === 'written, closed', {
+    timeoutMs: 60_000,
+    what: 'the file in the pool of a new zfs-fuse',
+  })
   await store.destroy(volume.id)
 })
 
