@@ -8,7 +8,7 @@ import { live } from './live.ts'
 function follow(told: string[]) {
   return followJobs({
     // Nobody is there: the log of a job that failed is told without its lines.
-    client: new ControllerClient({ url: 'http://127.0.0.1:9', retryMs: 0 }),
+    client: new ControllerClient({ url: 'http://127.0.0.1:9', key: 'k', retryMs: 0 }),
     app: 'a',
     release: 'r',
     live: live({ terminal: false, columns: () => 80, rows: () => 24, write: text => void told.push(text) }),
