@@ -163,7 +163,7 @@ async function lead(host: TestHost): Promise<void> {
 }
 
 before(async () => {
-  cluster = await bootFlynn({ name: 'drain', hosts: 3 })
+  cluster = await bootFlynn({ name: 'drain', hosts: 3, discovery: true })
   for (const [name, web] of [
     ['pages', 2],
     ['keeper', 0],
