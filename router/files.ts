@@ -65,11 +65,12 @@ export class LayoutFiles {
   }
 }
 
-function canBind(host: string, port: number): Promise<boolean> {
+/** `shared`: also beside a HAProxy that has the port, as that of the release before this one may. */
+export function canBind(host: string, port: number, shared: boolean): Promise<boolean> {
   return new Promise(resolve => {
     const server = createServer()
     server.once('error', () => resolve(false))
-    server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(true)))
+    server.listen({ host, port, exclusive: true, reusePort: shared }, () => server.close(() => resolve(true)))
   })
 }
 
@@ -87,7 +88,7 @@ export async function bindablePorts(
   for (const port of wanted) {
     const inRange = s.tcpRange && port >= s.tcpRange.first && port <= s.tcpRange.last
     if (port === 0 || inRange) continue
-    if (held.includes(port) || (await canBind(s.listenIp, port))) ports.push(port)
+    if (held.includes(port) || (await canBind(s.listenIp, port, true))) ports.push(port)
     else onTaken(port)
   }
   return ports.sort((a, b) => a - b)

@@ -125,6 +125,7 @@ export function fromFormation(expanded: ExpandedFormation): Formation {
       ...(p.service ? { service: p.service } : {}),
       volumes: processVolumes(p),
       ...(p.host_network ? { hostNetwork: true } : {}),
+      ...(p.shared_ports ? { sharedPorts: true } : {}),
       asks: asksOf(p.resources),
       args: p.args ?? [],
     },

@@ -161,12 +161,14 @@ export function waitsForOldRelease(
 
 /** The job of another release that still has the ports of the host that this one belongs on. */
 export function holderOfHostPorts(step: Step, job: Job, formation: Formation): Job | undefined {
-  if (!formation.processes[job.type]?.hostNetwork || job.pinnedHostId === undefined) return undefined
+  const process = formation.processes[job.type]
+  if (!process?.hostNetwork || job.pinnedHostId === undefined) return undefined
   return jobsOfApp(step, job.appId, job.type).find(
     other =>
       other.formationKey !== job.formationKey &&
       other.hostId === job.pinnedHostId &&
-      other.phase !== 'stopped',
+      other.phase !== 'stopped' &&
+      !(process.sharedPorts && other.phase === 'stopping'),
   )
 }
 

@@ -154,4 +154,33 @@ describe('handover', () => {
       ['r2', 'r2'],
     )
   })
+
+  test('one that shares its ports starts while the one of before stops, still one host after the other', () => {
+    const web = { web: { ...plain, omni: true, hostNetwork: true, sharedPorts: true, service: 'web' } }
+    const of = (releaseId: string, count: number) => formation({ web: count }, { processes: web, releaseId })
+    const serveAll = () => {
+      const jobs = bench.jobs().filter(j => j.hostRunning && j.phase !== 'stopped')
+      bench.send({ kind: 'service', service: 'web', jobs: jobs.map(j => j.uuid) })
+    }
+    const bench = new Bench().lead({ h1: {}, h2: {} })
+    bench.send({ kind: 'formation', formation: of('r1', 1) })
+    bench.startAll()
+    serveAll()
+    bench.send({ kind: 'formation', formation: of('r2', 1) })
+    bench.send({ kind: 'formation', formation: of('r1', 0) })
+    for (let i = 0; i < 2; i++) {
+      assert.equal(bench.effects.filter(e => e.kind === 'stop').length, 1)
+      assert.equal(bench.startAll().length, 1, 'beside the one that stops')
+      assert.equal(
+        bench.jobs('running').filter(j => j.releaseId === 'r2').length + bench.jobs('starting').length,
+        i + 1,
+      )
+      serveAll()
+      bench.endAll()
+    }
+    assert.deepEqual(
+      bench.jobs('running').map(j => j.releaseId),
+      ['r2', 'r2'],
+    )
+  })
 })

@@ -7,6 +7,7 @@ import {
   holdersOf,
   isActive,
   isUnplaced,
+  jobsOfApp,
   jobsOfFormation,
   movingJobs,
   omniHosts,
@@ -289,6 +290,9 @@ export function stopJob(step: Step, job: Job): void {
   }
   const known = job.onHost
   const next = record(step, setJob(step, job, { phase: 'stopping', gateUntilMs: undefined }), 'stopping')
+  // One of another release may wait for just this.
+  if (processOf(step, job)?.sharedPorts)
+    for (const other of jobsOfApp(step, job.appId, job.type)) touch(step, other.formationKey)
   // While the start is unanswered there is nothing to stop: `placed` or a report brings us back here.
   if (known) requestStop(step, next)
   else if (next.uncertain) pushStop(step, next)

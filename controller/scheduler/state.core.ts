@@ -41,6 +41,8 @@ export type Process = {
   readonly volumes: readonly VolumeWish[]
   /** It takes ports of its host: two releases cannot run on one host at a time. */
   readonly hostNetwork?: boolean
+  /** Unless the one that stops and the one that starts can listen side by side. */
+  readonly sharedPorts?: boolean
   readonly asks: Asks
   readonly args: readonly string[]
 }

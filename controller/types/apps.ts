@@ -138,6 +138,11 @@ export const ProcessType = Type.Object({
   volumes: optional(Type.Array(VolumeReq)),
   omni: optional(Type.Boolean()),
   host_network: optional(Type.Boolean()),
+  /**
+   * With `host_network`: its programs listen beside those of another release (SO_REUSEPORT), so one may start while the other
+   * stops. Ours.
+   */
+  shared_ports: optional(Type.Boolean()),
   host_pid_namespace: optional(Type.Boolean()),
   /** discoverd service that gates the job's `up` state (4.6). */
   service: optional(Text),

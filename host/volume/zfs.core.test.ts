@@ -9,6 +9,7 @@ import {
   parseDevices,
   parsePoolRoom,
   parsePools,
+  poolBytesMin,
   poolGrowth,
   volumeId,
   zfsFailure,
@@ -102,10 +103,12 @@ const gigabytes = (totalBytes: number, freeBytes: number) => ({
   freeBytes: freeBytes * gib,
 })
 
-test('a new pool takes 4 GiB, a tenth of a small disk, or what is free without the reserve', () => {
+test('a new pool takes 4 GiB, a tenth of a small disk, or a quarter of what is free without the reserve', () => {
   assert.equal(firstExtentBytes(gigabytes(100, 90)), 4 * gib)
   assert.equal(firstExtentBytes(gigabytes(20, 18)), 2 * gib)
-  assert.equal(firstExtentBytes(gigabytes(100, 5)), gib)
+  assert.equal(firstExtentBytes(gigabytes(100, 12)), 2 * gib)
+  assert.equal(firstExtentBytes(gigabytes(100, 4.5)), gib / 4)
+  assert.ok(firstExtentBytes(gigabytes(100, 4.125)) < poolBytesMin)
   assert.ok(firstExtentBytes(gigabytes(10, 0.5)) < 0)
   assert.equal(firstExtentBytes(gigabytes(100, 90), gib), gib)
 })

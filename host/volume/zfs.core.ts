@@ -127,9 +127,13 @@ function leftForPool(disk: Disk, poolBytes: number): number {
   return Math.min(Math.floor(disk.totalBytes * 0.7) - poolBytes, disk.freeBytes - reserve)
 }
 
-/** Size of the first file of a new pool. `extent` instead of the usual one. */
+/**
+ * Size of the first file of a new pool: an extent, `extent` instead of the usual one, but no more than a quarter of what there is
+ * on a disk that is nearly full. Below `poolBytesMin` there is no room for a pool.
+ */
 export function firstExtentBytes(disk: Disk, extent = usualExtent(disk)): number {
-  return wholeMegabytes(Math.min(extent, leftForPool(disk, 0)))
+  const left = leftForPool(disk, 0)
+  return wholeMegabytes(Math.min(extent, left, Math.max(poolBytesMin, left / 4)))
 }
 
 function usualExtent(disk: Disk): number {

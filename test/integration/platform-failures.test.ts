@@ -13,6 +13,8 @@ const stored = '/entries.json'
 /** The load goes on for this long after the cluster is whole again, so that late damage shows. */
 const afterwardsMs = 1_000
 const deployTimeoutSeconds = 5
+/** A minute in which a controller may start, six looks that nobody answers, and another one's start. */
+const hangPatienceMs = 3 * patienceMs
 
 let flynn: OneHost
 let wanted: Readonly<Record<string, number>>
@@ -116,13 +118,28 @@ for (const { name, fits, mayFail } of daemons)
     assert.deepEqual(await guestbookJobs(), app, 'the app itself was left alone')
   })
 
+test('a new release of the router takes over without a failed request', async t => {
+  const router = () => flynn.pids(program(/^haproxy$/))
+  const before = router()
+  await underLoad(t, [], async () => {
+    const began = performance.now()
+    await flynn.ok('-a', 'router', 'env', 'set', 'NOTE=another release')
+    t.diagnostic(`deployed after ${((performance.now() - began) / 1000).toFixed(1)} s`)
+    await poll(() => router().length > 0 && router().every(pid => !before.includes(pid)), {
+      timeoutMs: patienceMs,
+      what: 'the HAProxy of before to end',
+    })
+    await flynn.healed(wanted)
+  })
+})
+
 test('a controller that hangs is replaced', async () => {
   const [pid] = flynn.pids(bundle('flynn-controller-web'))
   assert.ok(pid)
   await flynn.host.run(['kill', '-STOP', String(pid)])
   const others = () => flynn.pids(bundle('flynn-controller-web')).filter(p => p !== pid)
   await poll(() => others().length === 1 && flynn.pids(bundle('flynn-controller-web')).length === 1, {
-    timeoutMs: patienceMs,
+    timeoutMs: hangPatienceMs,
     what: 'another controller in its place',
   })
   await flynn.healed(wanted)
