@@ -49,11 +49,12 @@ export function chooseHost(
   if (fitting.length === 0) return obstacles
   const failing = failingHosts(step, line)
   const others = fitting.filter(h => h.id !== job.refusedBy && !failing.has(h.id))
-  const willing = others.length > 0 || !line.whole ? others : fitting
-  const best = bestOf(step, need, willing, alikeByHost(step, line))
-  if (best === undefined) return 'later'
-  // Of the hosts that were not looked at none runs fewer than none of the kind.
-  if (line.whole || best.rank === 0) return best.host
+  if (others.length > 0 || line.whole) {
+    const best = bestOf(step, need, others.length > 0 ? others : fitting, alikeByHost(step, line))
+    if (best === undefined) return 'later'
+    // Of the hosts that were not looked at none runs fewer than none of the kind.
+    if (line.whole || best.rank === 0) return best.host
+  }
   return chooseHost(step, job, need, { ...line, whole: true, hosts: step.draft.hosts.values() })
 }
 

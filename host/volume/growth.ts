@@ -21,9 +21,13 @@ export type Growing = PoolOptions & {
   readonly signal: AbortSignal
 }
 
-/** Looks every so often until the signal aborts; a failure is logged and the next look tries again. */
+/**
+ * Looks every so often until the signal aborts; a failure is logged and the next look tries again. A pool that an operator made
+ * elsewhere, on disks of its own, is left as it is.
+ */
 export async function keepGrowing(options: Growing): Promise<void> {
   const { log, signal, paths } = options
+  if (!(await filesOf(options)).includes(poolFile(paths))) return
   let full = false
   while (!signal.aborted) {
     await sleep(full ? fullIntervalMs : growIntervalMs, signal).catch(() => undefined)
@@ -68,9 +72,15 @@ async function grow(options: PoolOptions): Promise<'enough' | 'grown' | 'full'> 
   return 'grown'
 }
 
+/** Those beside the first one, and that. */
+async function filesOf({ paths }: PoolOptions): Promise<readonly string[]> {
+  return parseDevices(await zpool(['status', paths.zpool]), dirname(poolFile(paths)))
+}
+
 /** A file with all its blocks that is no pool's yet. One that a crash left before it was added is taken again. */
-async function newExtent({ paths }: PoolOptions, bytes: number): Promise<string> {
-  const used = parseDevices(await zpool(['status', paths.zpool]), dirname(poolFile(paths)))
+async function newExtent(options: PoolOptions, bytes: number): Promise<string> {
+  const { paths } = options
+  const used = await filesOf(options)
   const file = poolFile(paths, used.length + 1)
   if (used.includes(file)) throw engineErrors.POOL({ pool: paths.zpool, reason: `it has ${file} already` })
   if (existsSync(file)) return file

@@ -49,9 +49,11 @@ export async function openPool(options: PoolOptions): Promise<void> {
   if (health === undefined || !usable.has(health))
     throw engineErrors.POOL({ pool, reason: `it is ${health ?? 'not there'}` })
   // Until it grows by others, it lies in one file; a crash may have come before that had all its blocks.
-  await fillHoles(poolFile(options.paths)).catch((err: unknown) =>
-    options.log.warn({ pool, err }, 'the pool has holes: its volumes are lost if this disk becomes full'),
-  )
+  const file = poolFile(options.paths)
+  if (existsSync(file))
+    await fillHoles(file).catch((err: unknown) =>
+      options.log.warn({ file, err }, 'the pool has holes: its volumes are lost if this disk becomes full'),
+    )
   try {
     await zfs(['create', '-o', 'mountpoint=none', '-o', 'canmount=off', dataRoot(options.paths)])
   } catch (e) {
