@@ -23,7 +23,7 @@ export const leaseTtlMs = 4_000
  */
 export const bequestTtlMs = 10_000
 /** Over all that is done for it while the daemon ends. */
-export const bequeathTimeoutMs = 1_500
+export const bequeathTimeoutMs = 4_000
 export const expiryScanMs = 1_000
 /** Instances found at start have this long for a heartbeat; their clients try every 0.4 s while we are away. */
 export const inheritedGraceMs = 6_000

@@ -339,6 +339,8 @@ describe('three peers and a proxy', () => {
       assert.ok(first && stopped)
       await first.client.addService(service)
       const reg = await stopped.client.register({ service, addr: '10.0.0.1:80', env: {} })
+      const isThere = async () => (await addresses(first, service)).length === 1
+      await poll(isThere, { ...deadline, what: 'the instance at the other daemon' })
       const watching = await watch(first, service)
       assert.equal(await stopped.terminate(), 0)
       await sleep(leaseTtlMs * 1.5)
