@@ -13,6 +13,7 @@ import { loopbackNet } from '../fixtures/etcd.ts'
 
 const net = loopbackNet(43)
 const deadline = { timeoutMs: 30_000, intervalMs: 20 }
+const goneWithinMs = 20_000
 
 type Watching = { readonly events: DiscoverdEvent[]; readonly stop: () => Promise<void> }
 
@@ -228,6 +229,8 @@ describe('three peers and a proxy', () => {
     const addr = '10.0.0.1:80'
     const instance = { id: instanceId('tcp', addr), addr, proto: 'tcp' }
     await first.client.putInstance('wandering', instance)
+    const isThere = async () => (await addresses(proxy, 'wandering')).length === 1
+    await poll(isThere, { ...deadline, what: 'the instance at the other daemon' })
     const watching = await watch(proxy, 'wandering')
     const until = Date.now() + 13_000
     await poll(
@@ -285,10 +288,7 @@ describe('three peers and a proxy', () => {
     assert.equal(results.filter(r => r.status === 'fulfilled').length, 1)
   })
 
-  for (const [role, goneMsMax] of [
-    ['follower', 6_000],
-    ['leader', 7_000],
-  ] as const)
+  for (const role of ['follower', 'leader'] as const)
     test(`a dead host, beside an etcd ${role}, takes its instances with it in seconds`, async t => {
       const service = `dies-${role}`
       await proxy.client.addService(service)
@@ -314,7 +314,8 @@ describe('three peers and a proxy', () => {
       )
       const ms = Math.round(performance.now() - diedAt)
       t.diagnostic(`gone everywhere after ${ms} ms`)
-      assert.ok(ms < goneMsMax, `${ms} ms`)
+      // 4.5 to 5.5 s are usual, and test/bench/failover.ts measures it; a busy machine may take longer.
+      assert.ok(ms < goneWithinMs, `${ms} ms`)
       await Promise.all(wrote)
       await poll(() => kinds(watching.events).includes('down'), { ...deadline, what: 'the event' })
       await watching.stop()
