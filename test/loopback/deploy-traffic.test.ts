@@ -7,7 +7,6 @@ import { connect, type Socket } from 'node:net'
 import { after, before, test } from 'node:test'
 import type { App, ProcessType, Release } from '../../controller/types.ts'
 import { poll } from '../../pkg/clock/clock.ts'
-import { freePort } from '../fixtures/haproxy.ts'
 import {
   createRelease,
   httpProcess,
@@ -18,6 +17,7 @@ import {
   uniqueName,
   upJobs,
 } from '../fixtures/platform.ts'
+import { freePort } from '../fixtures/ports.ts'
 import { type RouterProcess, startRouterProcess } from '../fixtures/router-process.ts'
 
 const clients = 8

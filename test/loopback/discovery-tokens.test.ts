@@ -16,7 +16,7 @@ import { poll } from '../../pkg/clock/clock.ts'
 import { isFlynnError } from '../../pkg/errors/errors.ts'
 import { version } from '../../pkg/version/version.ts'
 import { loopbackNet } from '../fixtures/etcd.ts'
-import { freePort } from '../fixtures/postgres.ts'
+import { freePort } from '../fixtures/ports.ts'
 import { type ProcessHost, startProcessHost } from '../fixtures/process-host.ts'
 
 const main = fileURLToPath(new URL('../../host/main.ts', import.meta.url))

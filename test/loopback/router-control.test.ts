@@ -13,7 +13,8 @@ import { silentLogger } from '../../pkg/log/log.ts'
 import { AppLog, lineBurstMax } from '../../router/app-log.ts'
 import { RouterClient } from '../../router/client.ts'
 import { renderSnapshot } from '../../router/snapshot.ts'
-import { freePort, type KeptHaproxy, keepHaproxy } from '../fixtures/haproxy.ts'
+import { type KeptHaproxy, keepHaproxy } from '../fixtures/haproxy.ts'
+import { freePort } from '../fixtures/ports.ts'
 import { type Backend, deadlineMs, exchange, http, startBackend, tableOf } from '../fixtures/router.ts'
 
 const main = fileURLToPath(new URL('../../router/main.ts', import.meta.url))

@@ -13,7 +13,8 @@ import { createClusterCertificate } from '../../pkg/tls/certificate.ts'
 import { DataPlane, type Drained } from '../../router/data-plane.ts'
 import type { RouterSettings } from '../../router/frontend.core.ts'
 import { changeTable, desiredOf, emptyTable, type Table } from '../../router/table.core.ts'
-import { freePort, type KeptHaproxy, keepHaproxy } from '../fixtures/haproxy.ts'
+import { type KeptHaproxy, keepHaproxy } from '../fixtures/haproxy.ts'
+import { freePort } from '../fixtures/ports.ts'
 
 type Answer = {
   readonly status: number

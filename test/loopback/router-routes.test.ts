@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { after, before, test } from 'node:test'
 import { poll } from '../../pkg/clock/clock.ts'
-import { freePort } from '../fixtures/haproxy.ts'
+import { freePort } from '../fixtures/ports.ts'
 import {
   accessed,
   type Backend,

@@ -6,7 +6,7 @@ import { connect, createServer, type Server } from 'node:net'
 import { after, before, test } from 'node:test'
 import { connect as connectTls } from 'node:tls'
 import { poll } from '../../pkg/clock/clock.ts'
-import { freePort } from '../fixtures/haproxy.ts'
+import { freePort } from '../fixtures/ports.ts'
 import {
   accessed,
   deadlineMs,

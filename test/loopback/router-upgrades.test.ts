@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { after, before, test } from 'node:test'
 import { poll, sleep } from '../../pkg/clock/clock.ts'
-import { freePort } from '../fixtures/haproxy.ts'
+import { freePort } from '../fixtures/ports.ts'
 import {
   type Backend,
   deadlineMs,

@@ -8,7 +8,8 @@ import { fileURLToPath } from 'node:url'
 import { poll } from '../../../pkg/clock/clock.ts'
 import { createClusterCertificate } from '../../../pkg/tls/certificate.ts'
 import { renderSnapshot } from '../../../router/snapshot.ts'
-import { freePort, keepHaproxy } from '../../fixtures/haproxy.ts'
+import { keepHaproxy } from '../../fixtures/haproxy.ts'
+import { freePort } from '../../fixtures/ports.ts'
 import { http, tableOf, tcp as tcpRoute } from '../../fixtures/router.ts'
 
 export const startTimeoutMs = 120_000

@@ -9,8 +9,8 @@ import { poll, sleep } from '../../../pkg/clock/clock.ts'
 import { HttpClient } from '../../../pkg/http/client.ts'
 import { run } from '../../../pkg/proc/run.ts'
 import type { RouterEvent } from '../../../router/types.ts'
-import { freePort } from '../../fixtures/haproxy.ts'
 import { type Platform, startPlatform } from '../../fixtures/platform.ts'
+import { freePort } from '../../fixtures/ports.ts'
 import { type RouterProcess, startRouterProcess } from '../../fixtures/router-process.ts'
 
 const waitMs = 60_000
