@@ -129,19 +129,33 @@ describe('handover', () => {
     assert.equal(bench.state.formations.get(fresh.key)?.counts['db'], 1)
   })
 
-  test('a type on the host network waits for the ports of its host, one host after the other', () => {
-    const web = { web: { ...plain, omni: true, hostNetwork: true, service: 'web' } }
-    const of = (releaseId: string, count: number) => formation({ web: count }, { processes: web, releaseId })
+  /** Two hosts that run r1 of a type on the host network, which r2 is to replace. */
+  function replaceOnHostNetwork(sharedPorts: boolean) {
+    const process = {
+      ...plain,
+      omni: true,
+      hostNetwork: true,
+      service: 'web',
+      ...(sharedPorts && { sharedPorts }),
+    }
+    const of = (releaseId: string, count: number) =>
+      formation({ web: count }, { processes: { web: process }, releaseId })
+    const bench = new Bench().lead({ h1: {}, h2: {} })
     const serveAll = () => {
       const jobs = bench.jobs().filter(j => j.hostRunning && j.phase !== 'stopped')
       bench.send({ kind: 'service', service: 'web', jobs: jobs.map(j => j.uuid) })
     }
-    const bench = new Bench().lead({ h1: {}, h2: {} })
     bench.send({ kind: 'formation', formation: of('r1', 1) })
     bench.startAll()
     serveAll()
     bench.send({ kind: 'formation', formation: of('r2', 1) })
     bench.send({ kind: 'formation', formation: of('r1', 0) })
+    return { bench, serveAll }
+  }
+  const releasesThatRun = (bench: Bench) => bench.jobs('running').map(j => j.releaseId)
+
+  test('a type on the host network waits for the ports of its host, one host after the other', () => {
+    const { bench, serveAll } = replaceOnHostNetwork(false)
     assert.equal(bench.take('place').length, 0)
     for (let i = 0; i < 2; i++) {
       assert.equal(bench.effects.filter(e => e.kind === 'stop').length, 1)
@@ -149,38 +163,17 @@ describe('handover', () => {
       bench.startAll()
       serveAll()
     }
-    assert.deepEqual(
-      bench.jobs('running').map(j => j.releaseId),
-      ['r2', 'r2'],
-    )
+    assert.deepEqual(releasesThatRun(bench), ['r2', 'r2'])
   })
 
   test('one that shares its ports starts while the one of before stops, still one host after the other', () => {
-    const web = { web: { ...plain, omni: true, hostNetwork: true, sharedPorts: true, service: 'web' } }
-    const of = (releaseId: string, count: number) => formation({ web: count }, { processes: web, releaseId })
-    const serveAll = () => {
-      const jobs = bench.jobs().filter(j => j.hostRunning && j.phase !== 'stopped')
-      bench.send({ kind: 'service', service: 'web', jobs: jobs.map(j => j.uuid) })
-    }
-    const bench = new Bench().lead({ h1: {}, h2: {} })
-    bench.send({ kind: 'formation', formation: of('r1', 1) })
-    bench.startAll()
-    serveAll()
-    bench.send({ kind: 'formation', formation: of('r2', 1) })
-    bench.send({ kind: 'formation', formation: of('r1', 0) })
+    const { bench, serveAll } = replaceOnHostNetwork(true)
     for (let i = 0; i < 2; i++) {
       assert.equal(bench.effects.filter(e => e.kind === 'stop').length, 1)
       assert.equal(bench.startAll().length, 1, 'beside the one that stops')
-      assert.equal(
-        bench.jobs('running').filter(j => j.releaseId === 'r2').length + bench.jobs('starting').length,
-        i + 1,
-      )
       serveAll()
       bench.endAll()
     }
-    assert.deepEqual(
-      bench.jobs('running').map(j => j.releaseId),
-      ['r2', 'r2'],
-    )
+    assert.deepEqual(releasesThatRun(bench), ['r2', 'r2'])
   })
 })

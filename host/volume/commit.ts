@@ -5,7 +5,7 @@ import { sleep } from '../../pkg/clock/clock.ts'
 import type { Logger } from '../../pkg/log/log.ts'
 import { zfs } from './zfs.ts'
 
-/** What a power cut may take of the writes that zfs-fuse forgot. Each time costs some 10 ms of processor time. */
+/** What a power cut may take of the writes that zfs-fuse forgot. Each time is a run of `zfs`. */
 export const commitIntervalMs = 2_000
 
 /** Until the signal aborts; a failure is logged and the next turn tries again. */
