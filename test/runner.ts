@@ -4,6 +4,7 @@ import { readdirSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
+import { pathToFileURL } from 'node:url'
 
 export const root = join(import.meta.dirname, '..')
 /** Packages of their own, and what is made. */
@@ -49,7 +50,7 @@ export async function runTests(options: RunTestsOptions): Promise<boolean> {
     timeout: options.fileTimeoutMs,
     cwd: root,
     // A test that failed halfway leaves streams and timers open; the file ends all the same, after its `after` hooks.
-    execArgv: ['--test-force-exit'],
+    execArgv: ['--test-force-exit', `--import=${pathToFileURL(join(root, 'test/whole-report.ts'))}`],
   })
   let good = false
   stream.on('test:summary', summary => {
