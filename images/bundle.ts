@@ -18,6 +18,7 @@ const require = createRequireOfBundle(import.meta.url);
 const dirnameOfBundle = import.meta.dirname, filenameOfBundle = import.meta.filename;`
 
 const gitTimeoutMs = 5_000
+const builtinNamespace = 'builtin'
 
 export type BundleResult = {
   /** Paths in the repository of everything that went in. */
@@ -64,7 +65,9 @@ export async function makeBundle(
   )
   for (const name of await readdir(partial))
     if (name.endsWith('.mjs')) await escapeNonAscii(join(partial, name))
-  const inputs = Object.keys(result.metafile.inputs).filter(path => !path.startsWith('('))
+  const inputs = Object.keys(result.metafile.inputs).filter(
+    path => !path.startsWith('(') && !path.startsWith(`${builtinNamespace}:`),
+  )
   const assets = await copyAssets(repository, readers, join(partial, 'assets'))
   await rm(out, { recursive: true, force: true })
   await rename(partial, out)
@@ -102,7 +105,7 @@ async function runEsbuild(
       legalComments: 'eof',
       logLevel: 'silent',
       metafile: true,
-      plugins: spec.split ? [plugin, unusedModules] : [plugin],
+      plugins: spec.split ? [plugin, builtins, unusedModules] : [plugin, builtins],
     })
   } catch (cause) {
     const first = (
@@ -114,6 +117,24 @@ async function runEsbuild(
       { cause },
     )
   }
+}
+
+/**
+ * An `import` of one of node's own modules reads every property of it, and some of these are loaded when they are first read:
+ * of `node:http` the WebSocket of undici, 6 MB of each process and a fifth of the start of `flynn ps`; of the others web
+ * cryptography and argument parsing. What a bundle takes from them is read when it is used (test/bench/footprint.ts).
+ */
+const builtins: Plugin = {
+  name: 'builtins-unread',
+  setup(builder) {
+    const namespace = builtinNamespace
+    builder.onResolve({ filter: /^(node:)?(http|crypto|util)$/ }, ({ path, kind }) =>
+      kind === 'import-statement' || kind === 'dynamic-import' ? { path, namespace } : undefined,
+    )
+    builder.onLoad({ filter: /./, namespace }, ({ path }) => ({
+      contents: `module.exports = process.getBuiltinModule(${JSON.stringify(path)})`,
+    }))
+  },
 }
 
 /**

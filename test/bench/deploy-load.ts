@@ -1,6 +1,7 @@
-// No failed request while an app is deployed by every strategy, scaled up and down, and the controller's processes are
-// restarted: 4 connections ask its page without a pause until so many requests were made. Any answer but the page, and
-// any broken connection, is a failure and is told. Rounds are whole. `node test/bench/deploy-load.ts [REQUESTS] [SECONDS]`
+// No failed request while an app is deployed by every strategy that an app may have and scaled up and down, the controller's
+// processes are restarted, and the router, discoverd and the database are deployed: 4 connections ask its page without a
+// pause until so many requests were made. Any answer but the page, and any broken connection, is a failure and is told.
+// Rounds are whole. `node test/bench/deploy-load.ts [REQUESTS] [SECONDS]`
 import { loadavg } from 'node:os'
 import { Agent, request } from 'undici'
 import type { Strategy } from '../../controller/types.ts'
@@ -88,8 +89,10 @@ async function restartController(app: SmallApp, type: string): Promise<void> {
 
 type Phase = { readonly name: string; readonly run: (app: SmallApp, round: number) => Promise<void> }
 
-const flynn = (app: SmallApp, ...args: string[]) =>
-  app.host.run(['flynn', '-a', appName, ...args], { timeoutMs: patienceMs * 2 })
+const flynnAt = (app: SmallApp, name: string, ...args: string[]) =>
+  app.host.run(['flynn', '-a', name, ...args], { timeoutMs: patienceMs * 2 })
+
+const flynn = (app: SmallApp, ...args: string[]) => flynnAt(app, appName, ...args)
 
 const phases: readonly Phase[] = [
   ...strategies.map(strategy => ({
@@ -111,6 +114,12 @@ const phases: readonly Phase[] = [
       await Promise.all([flynn(app, 'env', 'set', `AGAIN=${round}`), restartController(app, 'web')])
     },
   },
+  // The platform's own apps: the router beside its predecessor, discoverd by `discoverd-meta`, the database by `sirenia`.
+  ...['router', 'discoverd', 'postgres'].map(name => ({
+    name: `deploy of ${name}`,
+    run: async (app: SmallApp, round: number) =>
+      void (await flynnAt(app, name, 'env', 'set', `ROUND=${round}`)),
+  })),
 ]
 
 async function main(): Promise<void> {
