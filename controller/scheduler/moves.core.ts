@@ -70,7 +70,7 @@ function adoptCopies(step: Step): void {
     const move = step.draft.moves.get(copy.volumeId)
     if (move !== undefined && !isOvertaken(move, copy)) continue
     step.draft.moves.delete(copy.volumeId)
-    if (volume === undefined || volume.state === 'destroyed') continue
+    if (volume === undefined || (volume.state === 'destroyed' && copy.kind !== 'active')) continue
     if (copy.kind === 'active') adoptActive(step, volume, copy)
     else if (copy.kind === 'retired') adoptRetired(step, volume, copy)
     else adoptIncoming(step, volume, copy)
@@ -83,11 +83,15 @@ function isOvertaken(move: Move, copy: Copy): boolean {
   return early && !move.busy && copy.kind === 'retired' && copy.hostId === move.from
 }
 
-/** It went into use there, and whoever saw to that did not come to write it down. */
+/**
+ * It went into use there, and whoever saw to that did not come to write it down, or has not been read yet. The host where it
+ * is recorded has given it up: it says so, lists it no more (so it is `destroyed` here), or is gone itself.
+ */
 function adoptActive(step: Step, volume: Volume, copy: Copy): void {
   const before = step.draft.copies.get(copyKey(volume.id, volume.hostId))
-  const away = before?.kind === 'retired' || !step.draft.hosts.has(volume.hostId)
-  if (!away || volume.hostId === copy.hostId) return
+  const away =
+    before?.kind === 'retired' || volume.state === 'destroyed' || !step.draft.hosts.has(volume.hostId)
+  if (!away || volume.decommissioned || volume.hostId === copy.hostId) return
   moveRecord(step, volume, copy.hostId)
 }
 

@@ -22,11 +22,14 @@ export class SimTable {
   readonly volumes = new Map<string, { volume: Volume; jobUuid?: string }>()
   readonly finishedScales = new Map<string, string>()
   readonly #nowMs: () => number
+  readonly #onVolume: (id: string) => void
   #away = false
   #records: { readonly atMs: number; readonly effect: RecordEffect }[] = []
 
-  constructor(nowMs: () => number) {
+  /** `onVolume` is told of each row of a volume that is written. */
+  constructor(nowMs: () => number, onVolume: (id: string) => void) {
     this.#nowMs = nowMs
+    this.#onVolume = onVolume
   }
 
   get away(): boolean {
@@ -58,6 +61,7 @@ export class SimTable {
     } else if (effect.kind === 'recordVolume') {
       const { volume, jobUuid } = effect
       this.volumes.set(volume.id, { volume, ...(jobUuid === undefined ? {} : { jobUuid }) })
+      this.#onVolume(volume.id)
     } else this.#finishScale(effect.formationKey, effect.request.id, effect.state)
   }
 

@@ -106,6 +106,17 @@ function leftOn(world: World, host: SimHost): readonly string[] {
     .concat([...host.volumes].filter(id => isData(world, id)))
 }
 
+/** Data in use on a host, of which the leader believes that it is elsewhere, or no more: the next job would start without it. */
+function lostSight(world: World, host: SimHost): readonly string[] {
+  return [...host.volumes].filter(id => {
+    const known = world.scheduler.state.volumes.get(id)
+    if (known === undefined || known.deleteOnStop || known.state === 'pending' || host.fences.has(id))
+      return false
+    // What a start that was refused left behind is not in use.
+    return known.state === 'destroyed' || !world.hosts.get(known.hostId)?.volumes.has(id)
+  })
+}
+
 /** So that there is somewhere to run. */
 export function leaveOneHostDraining(world: World): void {
   const [first, ...others] = [...world.hosts.values()].filter(h => h.draining)
@@ -134,6 +145,8 @@ export function unrest(world: World): string | undefined {
   for (const host of world.hosts.values())
     if (host.draining && leftOn(world, host).length > 0)
       return `left on ${host.id}, which is drained: ${leftOn(world, host)}`
+  for (const host of world.hosts.values())
+    if (lostSight(world, host).length > 0) return `unknown data on ${host.id}: ${lostSight(world, host)}`
   for (const host of world.hosts.values())
     if (host.fences.size > 0) return `copies that move on ${host.id}: ${[...host.fences.keys()]}`
   const running = runningJobs(world).map(j => `${j.uuid} up ${j.hostId}`)

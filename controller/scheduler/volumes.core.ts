@@ -8,10 +8,13 @@ function register(step: Step, volume: Volume): void {
   recordVolume(step, volume, holdersOf(step, volume.id)[0]?.uuid)
 }
 
-/** A row of the controller. What is known here of its making is newer; a decommission and a loss come from outside. */
+/**
+ * A row of the controller. Whoever leads has written it and knows of newer things; for the others it is how they learn where
+ * a volume has moved. A decommission and a loss come from outside.
+ */
 export function onVolume(step: Step, event: Extract<Event, { kind: 'volume' }>): void {
   const { volumes } = step.draft
-  const known = volumes.get(event.volume.id) ?? event.volume
+  const known = (acting(step) ? volumes.get(event.volume.id) : undefined) ?? event.volume
   const decommissioned = known.decommissioned || event.volume.decommissioned
   const lost = known.state === 'created' && isLost(step, known, event.volume)
   volumes.set(known.id, { ...known, decommissioned, recorded: true, ...(lost ? { state: 'destroyed' } : {}) })

@@ -131,4 +131,49 @@ describe('volumes', () => {
     bench.send({ kind: 'hostVolumes', hostId: 'h1', ids: [], owned: [] })
     assert.equal(bench.take('recordVolume')[0]?.volume.state, 'destroyed')
   })
+
+  /** Three hosts, a job with data on h1, and one that follows and does not lead. */
+  function follower(): { bench: Bench; volume: Volume } {
+    const bench = new Bench().lead({ h1: {}, h2: {}, h3: {} })
+    bench.send({ kind: 'formation', formation: formation({ db: 1 }, { processes }) })
+    const [uuid] = bench.startAll()
+    const [volume] = [...bench.state.volumes.values()]
+    assert.ok(volume)
+    for (const hostId of ['h1', 'h2', 'h3'])
+      bench.send({ kind: 'hostVolumes', hostId, ids: volume.hostId === hostId ? [volume.id] : [] })
+    bench.send({ kind: 'leader', leader: false })
+    // The leader stops it and moves its data to another host.
+    bench.report(uuid ?? '', 'done', { exitStatus: 0 })
+    bench.effects = []
+    return { bench, volume }
+  }
+
+  const other = (volume: Volume) => (volume.hostId === 'h2' ? 'h3' : 'h2')
+
+  /** What a leader reads before it leads, then leading: the volume is in use on `hostId` and nowhere else. */
+  function leadsWithDataOn(bench: Bench, volume: Volume, hostId: string): void {
+    for (const host of ['h1', 'h2', 'h3']) {
+      bench.send({ kind: 'hostJobs', hostId: host, jobs: [] })
+      bench.send({ kind: 'hostVolumes', hostId: host, ids: host === hostId ? [volume.id] : [] })
+    }
+    bench.send({ kind: 'leader', leader: true })
+    const [placed] = bench.take('place')
+    assert.deepEqual([placed?.hostId, placed?.volumes.map(v => v.id)], [hostId, [volume.id]])
+    assert.deepEqual(bench.take('finishMove'), [])
+    assert.equal(bench.state.volumes.get(volume.id)?.state, 'created')
+  }
+
+  test('a new leader knows where volumes have moved while another one led', () => {
+    const { bench, volume } = follower()
+    const hostId = other(volume)
+    bench.send({ kind: 'volume', volume: { ...volume, hostId } })
+    leadsWithDataOn(bench, volume, hostId)
+  })
+
+  test('a new leader that was not told of a move finds the data where it is in use', () => {
+    const { bench, volume } = follower()
+    const hostId = other(volume)
+    leadsWithDataOn(bench, volume, hostId)
+    assert.equal(bench.take('recordVolume').findLast(e => e.volume.id === volume.id)?.volume.hostId, hostId)
+  })
 })
