@@ -157,7 +157,7 @@ export class DataPlane {
     this.#generation = randomUUID()
     this.#written = { ...layout, generation: this.#generation }
     await this.#files.write(this.#written)
-    this.#pid = await this.haproxy.reload(reason, this.#generation)
+    this.#pid = await this.haproxy.reload(reason, this.#generation, layout.desired.certificates.size)
     this.#ticket = ticketKeys(this.#options.settings.cookieKey, new Date()).at(-1)
   }
 

@@ -15,10 +15,16 @@ import {
 } from './maps.core.ts'
 import { ticketKeys } from './tickets.ts'
 
+const certificateFile = (name: string) => join(files.certificates, `${name}.pem`)
+
 export class LayoutFiles {
   readonly #settings: RouterSettings
   /** What each file holds, as far as this process wrote it. */
   readonly #written = new Map<string, string>()
+  /** Names of the certificates among them. */
+  readonly #certificates = new Set<string>()
+  /** Files of certificates that another process of before left, once this one has looked. */
+  #inherited: Set<string> | undefined
 
   constructor(settings: RouterSettings) {
     this.#settings = settings
@@ -35,25 +41,43 @@ export class LayoutFiles {
     await this.#file(files.http, renderMap(httpMapOf(layout)))
     await this.#file(files.wildcard, renderMap(wildcardMapOf(layout)))
     await this.#file(files.tcp, renderMap(tcpMapOf(layout)))
-    const unused = await this.#certificates(layout)
+    await this.#writeCertificates(layout)
     await this.#file(files.config, renderConfig(s, layout))
-    for (const name of unused) {
-      this.#written.delete(name)
-      await rm(join(s.dir, name), { force: true })
-    }
+    await this.#removeUnused(layout)
   }
 
-  /** Writes those that are missing; answers the files that the list names no more. */
-  async #certificates(layout: Layout): Promise<readonly string[]> {
+  /** A name never gets another text, so those that this process has written are as they should be. */
+  async #writeCertificates({ desired }: Layout): Promise<void> {
     const s = this.#settings
     const dir = join(s.dir, files.certificates)
     await mkdir(dir, { recursive: true, mode: 0o700 })
-    const wanted = new Map([...layout.desired.certificates.values()].map(c => [`${c.name}.pem`, c.pem]))
-    if (s.defaultPem) wanted.set('default.pem', s.defaultPem)
-    for (const [name, pem] of wanted) await this.#file(join(files.certificates, name), pem)
-    await this.#file(files.certificateList, renderCertificateList(s, layout.desired))
-    const there = await readdir(dir)
-    return there.filter(name => !wanted.has(name)).map(name => join(files.certificates, name))
+    this.#inherited ??= new Set(await readdir(dir))
+    if (s.defaultPem) {
+      await this.#file(certificateFile('default'), s.defaultPem)
+      this.#inherited.delete('default.pem')
+    }
+    for (const { name, pem } of desired.certificates.values()) {
+      if (this.#certificates.has(name)) continue
+      await this.#file(certificateFile(name), pem)
+      this.#certificates.add(name)
+      this.#inherited.delete(`${name}.pem`)
+    }
+    await this.#file(files.certificateList, renderCertificateList(s, desired))
+  }
+
+  /** Once no list names them. */
+  async #removeUnused({ desired }: Layout): Promise<void> {
+    const { dir } = this.#settings
+    for (const name of this.#certificates) {
+      if (desired.certificates.has(name)) continue
+      await rm(join(dir, certificateFile(name)), { force: true })
+      this.#written.delete(certificateFile(name))
+      this.#certificates.delete(name)
+    }
+    for (const file of this.#inherited ?? []) {
+      await rm(join(dir, files.certificates, file), { force: true })
+      this.#inherited?.delete(file)
+    }
   }
 
   async #file(name: string, text: string): Promise<void> {

@@ -13,8 +13,19 @@ export type Layout = {
   readonly generation: string
 }
 
-/** `slot|route`, and where the route asks for more, `|flags|rate|connections|body bytes` or `|a|thumbprint`. */
+const valuesMade = new WeakMap<HttpTarget, { readonly slot: string | undefined; readonly value: string }>()
+
+/** Made again only when the target or its slot is another one. */
 function targetValue(slot: string | undefined, to: HttpTarget): string {
+  const known = valuesMade.get(to)
+  if (known !== undefined && known.slot === slot) return known.value
+  const value = makeTargetValue(slot, to)
+  valuesMade.set(to, { slot, value })
+  return value
+}
+
+/** `slot|route`, and where the route asks for more, `|flags|rate|connections|body bytes` or `|a|thumbprint`. */
+function makeTargetValue(slot: string | undefined, to: HttpTarget): string {
   if (to.thumbprint !== undefined) return `${slot}|${to.route}|${to.flags}|${to.thumbprint}`
   const { rate, connections, bodyBytes } = to.limits
   return `${slot}|${to.route}${to.flags ? `|${to.flags}|${rate}|${connections}|${bodyBytes}` : ''}`
@@ -38,7 +49,8 @@ function makeMap(layout: Layout, wildcards: boolean): Map<string, string> {
   for (const [key, to] of layout.desired.http) {
     if (key.startsWith('*') !== wildcards) continue
     // Wildcards stand by the host below which they are, the catch-all by its star.
-    map.set(key.replace(/^\*\./, ''), targetValue(layout.slots[to.backend], to))
+    const place = key.startsWith('*.') ? key.slice(2) : key
+    map.set(place, targetValue(layout.slots[to.backend], to))
   }
   return map
 }
@@ -58,7 +70,9 @@ export function tcpMapOf(layout: Layout): Map<string, string> {
 }
 
 export function renderMap(map: ReadonlyMap<string, string>): string {
-  return [...map].map(([key, value]) => `${key} ${value}\n`).join('')
+  let text = ''
+  for (const [key, value] of map) text += `${key} ${value}\n`
+  return text
 }
 
 export function certificatePath(s: RouterSettings, name: string): string {
@@ -74,8 +88,19 @@ export function certificateLine(
   return `${certificatePath(s, certificate.name)} [alpn h2,http/1.1]${hosts}`
 }
 
+const linesMade = new WeakMap<HostCertificate, { readonly dir: string; readonly line: string }>()
+
+function knownLine(s: RouterSettings, certificate: HostCertificate): string {
+  const known = linesMade.get(certificate)
+  if (known?.dir === s.dir) return known.line
+  const line = `${certificateLine(s, certificate)}\n`
+  linesMade.set(certificate, { dir: s.dir, line })
+  return line
+}
+
 /** The default certificate first: HAProxy gives it to clients that name no host, or one without a certificate. */
 export function renderCertificateList(s: RouterSettings, desired: Desired): string {
-  const all = [{ name: 'default', hosts: [] }, ...desired.certificates.values()]
-  return all.map(c => `${certificateLine(s, c)}\n`).join('')
+  let text = `${certificateLine(s, { name: 'default', hosts: [] })}\n`
+  for (const certificate of desired.certificates.values()) text += knownLine(s, certificate)
+  return text
 }

@@ -13,6 +13,8 @@ import { files } from './frontend.core.ts'
 export const reloadTimeoutMs = 30_000
 export const reconnectPauseMs = 50
 export const resignalMinMs = 3_000
+/** HAProxy reads ten thousand certificates in 5 to 20 s; told again meanwhile, it would read them all again. */
+const certificateMs = 5
 
 export class HaproxyProcess {
   readonly #dir: string
@@ -59,17 +61,20 @@ export class HaproxyProcess {
 
   /**
    * HAProxy reads its files anew without dropping a connection, or starts if it is not running. `generation` is what the
-   * configuration sets as `generationVariable`: who knows it has read this one. Answers the process id of the new worker.
+   * configuration sets as `generationVariable`: who knows it has read this one. It is given more time the more
+   * `certificates` there are. Answers the process id of the new worker.
    */
-  async reload(reason: string, generation: string): Promise<string> {
+  async reload(reason: string, generation: string, certificates: number): Promise<string> {
     this.#log.info({ reason, generation }, 'reloading HAProxy')
     this.#mayHaveOld = true
+    const writtenAt = await ticksSinceBoot()
+    const timeoutMs = reloadTimeoutMs + certificates * certificateMs
     let signalMs = 0
-    let nextMs = resignalMinMs
+    let nextMs = resignalMinMs + certificates * certificateMs
     const renewed = async () => {
       // A master that is only starting may miss the signal: it is given again, ever less often.
       if (performance.now() >= signalMs) {
-        await this.#signalMaster()
+        await this.#signalMaster(writtenAt)
         signalMs = performance.now() + nextMs
         nextMs *= 2
       }
@@ -79,7 +84,7 @@ export class HaproxyProcess {
     }
     try {
       const pid = await poll(renewed, {
-        timeoutMs: reloadTimeoutMs,
+        timeoutMs,
         intervalMs: reconnectPauseMs,
         what: 'the new HAProxy',
       })
@@ -87,13 +92,14 @@ export class HaproxyProcess {
       this.#mayHaveOld = true
       return pid
     } catch (e) {
-      throw errors.RELOAD_FAILED({ ms: reloadTimeoutMs }, { cause: e })
+      throw errors.RELOAD_FAILED({ ms: timeoutMs }, { cause: e })
     }
   }
 
-  async #signalMaster(): Promise<void> {
+  /** One that started after the files were written reads them anyway. */
+  async #signalMaster(writtenAt: number): Promise<void> {
     const master = Number(await readFile(join(this.#dir, files.pid), 'utf8').catch(() => ''))
-    if (master > 0) signal(master, 'SIGUSR2')
+    if (master > 0 && (await startOf(master)) <= writtenAt) signal(master, 'SIGUSR2')
   }
 
   /**
@@ -126,6 +132,19 @@ export function usedConnections(text: string, id: string): number {
   const used = columns.indexOf('used_cur')
   const row = lines.find(l => l.startsWith(`${id} `))?.split(/\s+/)
   return row ? Number(row[used < 0 ? 6 : used]) : 0
+}
+
+/** proc_pid_stat(5), proc_uptime(5): both count hundredths of a second since boot. */
+async function ticksSinceBoot(): Promise<number> {
+  return Math.round(Number.parseFloat(await readFile('/proc/uptime', 'utf8')) * 100)
+}
+
+/** When a process began, in ticks since boot; never, when it is not there. */
+async function startOf(pid: number): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined)
+  // The second field is a name in brackets, which may have anything in it; the start is the 22nd.
+  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ')
+  return fields === undefined ? Number.POSITIVE_INFINITY : Number(fields[19])
 }
 
 function signal(pid: number, name: NodeJS.Signals): void {

@@ -8,6 +8,8 @@ import type { Logger } from '../pkg/log/log.ts'
 import type { ServiceState, Table } from './table.core.ts'
 
 export const snapshotDelayMs = 2_000
+/** What a write may take of the time between two: one of ten thousand routes with certificates has tens of megabytes. */
+const writingShare = 1 / 20
 const format = 'flynn-router-1'
 
 /** Text of each part by the part itself: parts are never changed, so most of a large table is not made again. */
@@ -51,12 +53,13 @@ export function parseSnapshot(text: string): Table {
   return { routes: new Map(saved.routes.map(r => [`${r.type}/${r.id}`, r])), services }
 }
 
-/** Writes the newest table given, no more often than `snapshotDelayMs`. */
+/** Writes the newest table given, no more often than every `snapshotDelayMs`, and less often where it takes long. */
 export class Snapshot {
   readonly #path: string
   readonly #log: Logger
   #next: Table | undefined
   #timer: NodeJS.Timeout | undefined
+  #delayMs = snapshotDelayMs
   #writing: Promise<void> = Promise.resolve()
 
   constructor(path: string, log: Logger) {
@@ -80,7 +83,7 @@ export class Snapshot {
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined
       this.#writing = this.#writing.then(() => this.#write())
-    }, snapshotDelayMs)
+    }, this.#delayMs)
   }
 
   /** Writes what is waiting. */
@@ -93,6 +96,7 @@ export class Snapshot {
     const table = this.#next
     this.#next = undefined
     if (!table) return
+    const began = performance.now()
     try {
       await mkdir(dirname(this.#path), { recursive: true, mode: 0o700 })
       await writeFile(`${this.#path}.new`, renderSnapshot(table), { mode: 0o600 })
@@ -100,5 +104,6 @@ export class Snapshot {
     } catch (err) {
       this.#log.warn({ err, path: this.#path }, 'snapshot not written')
     }
+    this.#delayMs = Math.max(snapshotDelayMs, (performance.now() - began) / writingShare)
   }
 }

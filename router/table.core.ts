@@ -194,22 +194,44 @@ function httpTarget(route: Route): HttpTarget {
   return { backend: backendKey(route), route: route.id, flags: flagsOf(route), limits: limitsOf(route) }
 }
 
+/** What a route says by itself. Made once: with ten thousand routes it is most of what a change of one takes. */
+type Part = {
+  readonly backend: string
+  /** Undefined for TCP, and for a domain or path that no request can have. */
+  readonly http: { readonly key: string; readonly target: HttpTarget } | undefined
+  readonly certificate: NamedPair | undefined
+}
+/** By wire object, which is never changed. */
+const parts = new WeakMap<Route, Part>()
+
+function partOf(route: Route): Part {
+  const known = parts.get(route)
+  if (known) return known
+  const key = route.type === 'http' ? httpMapKey(route) : undefined
+  const part = {
+    backend: backendKey(route),
+    http: key === undefined ? undefined : { key, target: httpTarget(route) },
+    certificate: key === undefined ? undefined : namedPairOf(route),
+  }
+  parts.set(route, part)
+  return part
+}
+
 /** What HAProxy should hold for a table. */
 export function desiredOf(table: Table): Desired {
   const backends = new Map<string, Backend>()
   const http = new Map<string, HttpTarget>()
   const tcp = new Map<number, string>()
-  const certificates = new Map<string, { certificate: PemPair; hosts: Set<string> }>()
+  const certificates = new Map<string, CertificateHosts>()
   for (const route of table.routes.values()) {
-    const backend = backendKey(route)
+    const { backend, http: place, certificate } = partOf(route)
     if (route.type === 'tcp') {
       if (!route.port) continue
       tcp.set(route.port, backend)
     } else {
-      const key = httpMapKey(route)
-      if (key === undefined) continue
-      http.set(key, httpTarget(route))
-      addCertificate(certificates, route)
+      if (place === undefined) continue
+      http.set(place.key, place.target)
+      if (certificate) addCertificate(certificates, certificate)
     }
     addBackend(backends, backend, route, table)
     if (route.service === attachService && !route.leader) {
@@ -275,24 +297,52 @@ function pemPairOf(certificate: Certificate): PemPair | undefined {
   return pair
 }
 
-function addCertificate(into: Map<string, { certificate: PemPair; hosts: Set<string> }>, route: Route): void {
-  const certificate = route.certificate && pemPairOf(route.certificate)
-  if (!certificate) return
+type NamedPair = {
+  readonly name: string
+  readonly pair: PemPair
+  /** Undefined for the catch-all. */
+  readonly host: string | undefined
+}
+
+function namedPairOf(route: Route): NamedPair | undefined {
+  const pair = route.certificate && pemPairOf(route.certificate)
+  if (!pair) return undefined
   const name = (route.certificate?.id ?? route.id).replaceAll(/[^A-Za-z0-9-]/g, '_')
-  const entry = into.get(name) ?? { certificate, hosts: new Set() }
   const domain = (route.domain ?? '').toLowerCase().replace(/\.$/, '')
-  if (domain !== '*') entry.hosts.add(domain)
+  return { name, pair, host: domain === '*' ? undefined : domain }
+}
+
+type CertificateHosts = { readonly pair: PemPair; readonly hosts: string[] }
+
+function addCertificate(into: Map<string, CertificateHosts>, { name, pair, host }: NamedPair): void {
+  const entry = into.get(name) ?? { pair, hosts: [] }
+  if (host !== undefined) entry.hosts.push(host)
   into.set(name, entry)
 }
 
+/** By pair: most of ten thousand certificates are what they were before a change. */
+const lastNamed = new WeakMap<PemPair, { readonly id: string; readonly certificate: HostCertificate }>()
+
+function namedCertificate(id: string, { pair, hosts }: CertificateHosts): HostCertificate {
+  const sorted = hosts.length > 1 ? [...new Set(hosts)].sort() : hosts
+  const last = lastNamed.get(pair)
+  if (last?.id === id && sameTexts(last.certificate.hosts, sorted)) return last.certificate
+  const name = `${id}_${pair.hash}${textHash(sorted.join(' '))}`
+  const certificate = { name, pem: pair.pem, hosts: sorted }
+  lastNamed.set(pair, { id, certificate })
+  return certificate
+}
+
+const sameTexts = (a: readonly string[], b: readonly string[]) =>
+  a.length === b.length && a.every((text, i) => text === b[i])
+
 function namedCertificates(
-  from: ReadonlyMap<string, { certificate: PemPair; hosts: Set<string> }>,
+  from: ReadonlyMap<string, CertificateHosts>,
 ): ReadonlyMap<string, HostCertificate> {
   const named = new Map<string, HostCertificate>()
-  for (const [id, { certificate, hosts }] of from) {
-    const sorted = [...hosts].sort()
-    const name = `${id}_${certificate.hash}${textHash(sorted.join(' '))}`
-    named.set(name, { name, pem: certificate.pem, hosts: sorted })
+  for (const [id, entry] of from) {
+    const certificate = namedCertificate(id, entry)
+    named.set(certificate.name, certificate)
   }
   return named
 }
