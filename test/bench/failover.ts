@@ -22,6 +22,8 @@ const scenarios: Readonly<Record<string, Scenario>> = {
 }
 const trialsDefault = 20
 const trialsMax = 1_000
+/** As shells have it. */
+const interruptedStatus = 130
 const usage = `usage: node test/bench/failover.ts [--trials N] [SCENARIO...]
 
 Scenarios: ${Object.keys(scenarios).join(', ')}. All of them when none is named.
@@ -105,6 +107,9 @@ async function runTrials(
 try {
   const { names, trials } = parse(process.argv.slice(2))
   await using cluster = await bootFlynn({ name: 'bench-failover', hosts: 3 })
+  // A run that is told to end leaves no hosts behind.
+  const end = () => cluster[Symbol.asyncDispose]().finally(() => process.exit(interruptedStatus))
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void end())
   await deployGuestbook(cluster, 3)
   for (const name of names)
     if (!report(scenarios[name] as Scenario, await runTrials(cluster, name, trials))) process.exitCode = 1
