@@ -11,7 +11,9 @@ import { ticketKeys } from './tickets.ts'
 const times = { created_at: '2026-01-01T00:00:00Z', updated_at: '2026-01-01T00:00:00Z' }
 const route = { type: 'http', id: 'r', service: 'web', leader: true, domain: 'a.test', ...times } as const
 const instance = { id: 'i', addr: '10.0.0.1:80', proto: 'tcp', meta: { FLYNN_JOB_ID: 'j' } }
-const table = changeTable(changeTable(emptyTable, { kind: 'sync', routes: [route] }), {
+/** More than are written at once. */
+const others = Array.from({ length: 600 }, (_, n) => ({ ...route, id: `r${n}`, domain: `a${n}.test` }))
+const table = changeTable(changeTable(emptyTable, { kind: 'sync', routes: [route, ...others] }), {
   kind: 'service',
   service: 'web',
   state: { instances: new Map([['i', instance]]), leaderId: 'i' },

@@ -23,13 +23,39 @@ function textOf(value: object): string {
   return text
 }
 
+/** The file in parts of so many routes or services: between two of them other work goes on. */
+const partEntries = 250
+
+function* joined(texts: Iterable<string>): Generator<string, undefined> {
+  let part = ''
+  let count = 0
+  for (const text of texts) {
+    part += count === 0 ? text : `,\n${text}`
+    count++
+    if (count % partEntries !== 0) continue
+    yield part
+    part = ''
+  }
+  yield part
+  return undefined
+}
+
+function* snapshotParts(table: Table): Generator<string, undefined> {
+  yield `{"format":"${format}",\n"routes":[`
+  yield* joined([...table.routes.values()].values().map(textOf))
+  yield `],\n"services":{`
+  yield* joined(
+    [...table.services].values().map(([name, { instances, leaderId }]) => {
+      const list = [...instances.values()].map(textOf)
+      return `${JSON.stringify(name)}:{"leader":${JSON.stringify(leaderId ?? null)},"instances":[${list.join(',')}]}`
+    }),
+  )
+  yield '}}\n'
+  return undefined
+}
+
 export function renderSnapshot(table: Table): string {
-  const routes = [...table.routes.values()].map(textOf)
-  const services = [...table.services].map(([name, { instances, leaderId }]) => {
-    const list = [...instances.values()].map(textOf)
-    return `${JSON.stringify(name)}:{"leader":${JSON.stringify(leaderId ?? null)},"instances":[${list.join(',')}]}`
-  })
-  return `{"format":"${format}",\n"routes":[${routes.join(',\n')}],\n"services":{${services.join(',\n')}}}\n`
+  return [...snapshotParts(table)].join('')
 }
 
 type Saved = {
@@ -99,7 +125,7 @@ export class Snapshot {
     const began = performance.now()
     try {
       await mkdir(dirname(this.#path), { recursive: true, mode: 0o700 })
-      await writeFile(`${this.#path}.new`, renderSnapshot(table), { mode: 0o600 })
+      await writeFile(`${this.#path}.new`, snapshotParts(table), { mode: 0o600 })
       await rename(`${this.#path}.new`, this.#path)
     } catch (err) {
       this.#log.warn({ err, path: this.#path }, 'snapshot not written')
