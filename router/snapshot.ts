@@ -42,10 +42,10 @@ function* joined(texts: Iterable<string>): Generator<string, undefined> {
 
 function* snapshotParts(table: Table): Generator<string, undefined> {
   yield `{"format":"${format}",\n"routes":[`
-  yield* joined([...table.routes.values()].values().map(textOf))
+  yield* joined([...table.routes.values()].map(textOf))
   yield `],\n"services":{`
   yield* joined(
-    [...table.services].values().map(([name, { instances, leaderId }]) => {
+    [...table.services].map(([name, { instances, leaderId }]) => {
       const list = [...instances.values()].map(textOf)
       return `${JSON.stringify(name)}:{"leader":${JSON.stringify(leaderId ?? null)},"instances":[${list.join(',')}]}`
     }),

@@ -108,7 +108,10 @@ try {
   const { names, trials } = parse(process.argv.slice(2))
   await using cluster = await bootFlynn({ name: 'bench-failover', hosts: 3 })
   // A run that is told to end leaves no hosts behind.
-  const end = () => cluster[Symbol.asyncDispose]().finally(() => process.exit(interruptedStatus))
+  const end = async () => {
+    await cluster[Symbol.asyncDispose]()
+    process.exit(interruptedStatus)
+  }
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void end())
   await deployGuestbook(cluster, 3)
   for (const name of names)

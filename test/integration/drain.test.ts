@@ -4,7 +4,8 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { inspect, isDeepStrictEqual } from 'node:util'
 import { request } from 'undici'
-import { statusName } from '../../host/types.ts'
+import { schedulerService } from '../../controller/client.ts'
+import { type ActiveJob, statusName } from '../../host/types.ts'
 import { poll } from '../../pkg/clock/clock.ts'
 import type { TestHost } from '../cluster/types.ts'
 import { bootFlynn, domain, type FlynnCluster, patienceMs } from '../fixtures/flynn-cluster.ts'
@@ -234,6 +235,34 @@ test('a drain moves jobs and data: no page fails, every byte and every written l
     what: 'the leadership of etcd to leave the host',
   })
   assert.deepEqual(await appVolumes(home), [])
+})
+
+test('a scheduler that did not lead while the data moved knows where it is once it leads', async () => {
+  const files = await keeper<File[]>('/sums')
+  const leads = async () => (await cluster.discoverd(other).leader(schedulerService))?.addr
+  const before = await leads()
+  const running = async (fits: (job: ActiveJob) => boolean) =>
+    (await cluster.jobs()).find(j => statusName(j) === 'running' && fits(j))
+  const kill = async (job: ActiveJob | undefined) => {
+    const host = cluster.hosts.find(h => h.name === job?.host_id)
+    assert.ok(job && host)
+    await cluster.host(host).signalJob(job.job.id, 9)
+  }
+  await kill(await running(j => before?.startsWith(`${j.internal_ip}:`) === true))
+  await until('another scheduler to lead', leads, seen => seen !== undefined && seen !== before)
+  const isKeeper = (j: ActiveJob) => j.job.metadata?.['flynn-controller.app_name'] === 'keeper'
+  const old = await running(isKeeper)
+  await kill(old)
+  await until(
+    'the app to run anew',
+    () => running(isKeeper),
+    seen => seen !== undefined && seen.job.id !== old?.job.id,
+  )
+  await until(
+    'the app with its files',
+    () => keeper<File[]>('/sums'),
+    seen => isDeepStrictEqual(seen, files),
+  )
 })
 
 test('a cancelled drain leaves a volume that is half moved where it is', async () => {
