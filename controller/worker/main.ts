@@ -22,6 +22,9 @@ import { runRetention } from './retention.ts'
 
 const env = process.env
 const log = createLogger({ component: 'worker' })
+/** The controller is found through discoverd, and on a cluster of one host that is away while it is deployed itself. */
+const controllerAwayMs = 60_000
+
 const port = Number(env['PORT'] ?? '3000')
 const [key] = (env['AUTH_KEY'] ?? '').split(',')
 invariant(key !== undefined && key !== '', 'AUTH_KEY is not set')
@@ -33,7 +36,11 @@ const database = pgOptionsFromEnv(env, 'controller-worker')
 const pool = createPool(database, log)
 const discoverd = new DiscoverdClient()
 const ctx: TaskContext = {
-  controller: new ControllerClient({ url: env['CONTROLLER_URL'] ?? controllerUrl, key }),
+  controller: new ControllerClient({
+    url: env['CONTROLLER_URL'] ?? controllerUrl,
+    key,
+    retryMs: controllerAwayMs,
+  }),
   db: createDb<Tables>(pool),
   log,
   signal: stopping.signal,

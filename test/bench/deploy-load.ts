@@ -39,8 +39,9 @@ function startLoad(address: string): Load {
       const at = performance.now()
       const failure = await visit(address, dispatcher)
       tookMs.push(performance.now() - at)
-      if (failure !== undefined)
-        failures.push(`${new Date().toISOString()} ${load.phase}, request ${tookMs.length}: ${failure}`)
+      if (failure === undefined) continue
+      failures.push(`${new Date().toISOString()} ${load.phase}, request ${tookMs.length}: ${failure}`)
+      if (failures.length <= failuresShownMax) process.stderr.write(`${failures.at(-1)}\n`)
     }
     await dispatcher.close()
   }
@@ -146,7 +147,6 @@ async function main(): Promise<void> {
   process.stdout.write(
     `${tookMs.length} requests over ${connections} connections in ${seconds.toFixed(0)} s (${rate} a second, p99 ${p99} ms), load ${loadavg()[0]?.toFixed(1)}: ${load.failures.length} failed\n\n${table([['done', 'times'], ...rows])}`,
   )
-  for (const text of load.failures.slice(0, failuresShownMax)) process.stdout.write(`${text}\n`)
   if (load.failures.length > 0) process.exitCode = 1
 }
 
