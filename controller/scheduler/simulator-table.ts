@@ -1,5 +1,6 @@
 // The controller and its database in a simulated world: what schedulers record there, and what they read. It is away at
 // times; records are tried again for a while then, and given up after that. Used by simulator.ts only.
+import type { World } from './simulator.ts'
 import type { Effect, Formation, RecordedJob, Volume, WireState } from './state.core.ts'
 
 const recordRetryMs = 60_000
@@ -21,15 +22,12 @@ export class SimTable {
   readonly rows = new Map<string, Row>()
   readonly volumes = new Map<string, { volume: Volume; jobUuid?: string }>()
   readonly finishedScales = new Map<string, string>()
-  readonly #nowMs: () => number
-  readonly #onVolume: (id: string) => void
+  readonly #world: Pick<World, 'nowMs' | 'schedulers'>
   #away = false
   #records: { readonly atMs: number; readonly effect: RecordEffect }[] = []
 
-  /** `onVolume` is told of each row of a volume that is written. */
-  constructor(nowMs: () => number, onVolume: (id: string) => void) {
-    this.#nowMs = nowMs
-    this.#onVolume = onVolume
+  constructor(world: Pick<World, 'nowMs' | 'schedulers'>) {
+    this.#world = world
   }
 
   get away(): boolean {
@@ -40,11 +38,11 @@ export class SimTable {
     this.#away = away
     if (away) return
     for (const { atMs, effect } of this.#records.splice(0))
-      if (this.#nowMs() - atMs < recordRetryMs) this.#write(effect)
+      if (this.#world.nowMs - atMs < recordRetryMs) this.#write(effect)
   }
 
   record(effect: RecordEffect): void {
-    if (this.#away) this.#records.push({ atMs: this.#nowMs(), effect })
+    if (this.#away) this.#records.push({ atMs: this.#world.nowMs, effect })
     else this.#write(effect)
   }
 
@@ -56,12 +54,16 @@ export class SimTable {
       this.rows.set(job.uuid, {
         ...{ state, restarts, appId, releaseId, type },
         ...host,
-        updatedMs: this.#nowMs(),
+        updatedMs: this.#world.nowMs,
       })
     } else if (effect.kind === 'recordVolume') {
       const { volume, jobUuid } = effect
       this.volumes.set(volume.id, { volume, ...(jobUuid === undefined ? {} : { jobUuid }) })
-      this.#onVolume(volume.id)
+      for (const scheduler of this.#world.schedulers)
+        scheduler.show(() => {
+          const row = this.volumes.get(volume.id)
+          return row && { kind: 'volume', volume: row.volume }
+        })
     } else this.#finishScale(effect.formationKey, effect.request.id, effect.state)
   }
 

@@ -33,10 +33,7 @@ export class World {
   readonly random: Random
   readonly hosts = new Map<string, SimHost>()
   /** The controller's. */
-  readonly table = new SimTable(
-    () => this.nowMs,
-    id => this.#showVolume(id),
-  )
+  readonly table = new SimTable(this)
   readonly violations: string[] = []
   readonly router: SimRouter | undefined
   readonly schedulers: SimScheduler[] = []
@@ -174,14 +171,6 @@ export class World {
 
   #tell(happening: Happening, options: { readonly reliable?: boolean } = {}): void {
     for (const scheduler of this.schedulers) scheduler.tell(happening, options)
-  }
-
-  #showVolume(id: string): void {
-    for (const scheduler of this.schedulers)
-      scheduler.show(() => {
-        const volume = this.table.volumes.get(id)?.volume
-        return volume && { kind: 'volume', volume }
-      })
   }
 
   // What schedulers read --------------------------------------------------------------------------------------------
