@@ -161,9 +161,12 @@ test('a client that wants its connection closed closes only that', async () => {
   const accepted = () => web.accepted()
   await router.get('a.test', '/', { headers: { connection: 'keep-alive' } })
   const before = accepted()
-  for (let n = 0; n < 3; n++)
+  const clients = 12
+  for (let n = 0; n < clients; n++)
     await exchange(port, 'GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n')
-  assert.equal(accepted(), before)
+  // One may come before the connection of the one before it is free again; were those closed, each would need its own.
+  const opened = accepted() - before
+  assert.ok(opened < clients / 2, `${opened} connections to the backend for ${clients} clients`)
 })
 
 const targets = [
