@@ -40,7 +40,7 @@ missing() { # GROUP...
   done <"$here/packages.list"
 }
 
-packages=$(missing "$@")
+packages=$(missing "$@" | sort -u)
 if [ $list_only = yes ]; then
   [ -z "$packages" ] || echo "$packages"
   exit 0
