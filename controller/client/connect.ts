@@ -31,12 +31,6 @@ function checkPin(socket: TLSSocket, pin: string, host: string): FlynnError | un
   return digest === pin ? undefined : pinError(host)
 }
 
-/** None where a pin decides: to parse those of the system is a fifth of what `flynn ps` takes (test/bench/cli-start.ts). */
-function authorities({ tlsPin, ca }: ConnectOptions): { readonly ca?: string | string[] } {
-  if (tlsPin !== undefined) return { ca: [] }
-  return ca === undefined ? {} : { ca }
-}
-
 /** Opens a connection to the URL's host. Rejects at the deadline, on a wrong pin, and on an untrusted certificate. */
 export function openSocket(url: URL, options: ConnectOptions): Promise<Socket> {
   const secure = url.protocol === 'https:'
@@ -51,7 +45,7 @@ export function openSocket(url: URL, options: ConnectOptions): Promise<Socket> {
           servername: url.hostname,
           ALPNProtocols: ['http/1.1'],
           rejectUnauthorized: pin === undefined,
-          ...authorities(options),
+          ...(options.ca === undefined ? {} : { ca: options.ca }),
         })
       : tcpConnect({ host, port, noDelay: true })
     const fail = (e: Error) => {
