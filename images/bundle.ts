@@ -121,8 +121,9 @@ async function runEsbuild(
 
 /**
  * An `import` of one of node's own modules reads every property of it, and some of these are loaded when they are first read:
- * of `node:http` the WebSocket of undici, 6 MB of each process and a fifth of the start of `flynn ps`; of the others web
- * cryptography and argument parsing. What a bundle takes from them is read when it is used (test/bench/footprint.ts).
+ * of `node:http` the WebSocket of undici, which takes 6 MB of a node that does nothing else, 21 MB of the whole platform and a
+ * sixth of the start of `flynn ps` (docs/numbers.md); of the others web cryptography and argument parsing. What a bundle takes
+ * from them is read when it is used.
  */
 const builtins: Plugin = {
   name: 'builtins-unread',

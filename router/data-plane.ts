@@ -69,6 +69,7 @@ export class DataPlane {
   /** Serving now holds the newest of the wishes given so far when the promise resolves. */
   apply(desired: Desired): Promise<void> {
     const work = this.#queue.then(() => this.#apply(desired))
+    // Who asked for it is told; what comes next in the queue does not depend on it.
     this.#queue = work.catch(() => undefined)
     return work
   }
