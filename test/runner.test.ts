@@ -24,7 +24,9 @@ import { runTests } from ${JSON.stringify(join(root, 'test/runner.ts'))}
 const busy = () => { for (const end = Date.now() + 500; Date.now() < end; ); }
 const timer = setInterval(busy, 510)
 const files = [${JSON.stringify(relative(root, join(folder, 'long.test.ts')))}]
-process.exitCode = (await runTests({ files, concurrency: 1, fileTimeoutMs: 60_000 })) ? 0 : 1
+const { good, failures } = await runTests({ files, concurrency: 1, fileTimeoutMs: 60_000 })
+process.stdout.write(failures.join(''))
+process.exitCode = good ? 0 : 1
 clearInterval(timer)
 `
 
@@ -52,4 +54,5 @@ test('every test of a long file is reported, whatever goes on after it and howev
     ['fail', 1],
   ])
   assert.ok(report.includes('Error: for this reason'), 'the reason is told')
+  assert.match(report, /long\.test\.ts: fails: for this reason\n$/, 'and told again at the end')
 })

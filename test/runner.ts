@@ -38,12 +38,22 @@ function timeLine(file: string, durationMs: number): string {
   return `-- ${relative(root, file)}: ${(durationMs / 1000).toFixed(1)} s\n`
 }
 
-/** Reports to stdout; answers true when tests ran and none failed. */
-export async function runTests(options: RunTestsOptions): Promise<boolean> {
-  if (options.files.length === 0) {
-    process.stderr.write('no test files found\n')
-    return false
-  }
+export type Outcome = {
+  /** Tests ran and none failed. */
+  readonly good: boolean
+  /** A line for each test that failed: its file, its name, the reason. */
+  readonly failures: readonly string[]
+}
+
+/** The reason is what the test threw, which the runner wraps in an error of its own. */
+function failureLine(file: string | undefined, name: string, error: Error): string {
+  const reason = error.cause instanceof Error ? error.cause.message : error.message
+  return `${file === undefined ? '' : `${relative(root, file)}: `}${name}: ${reason.split('\n', 1)[0]}\n`
+}
+
+/** Reports to stdout. */
+export async function runTests(options: RunTestsOptions): Promise<Outcome> {
+  if (options.files.length === 0) return { good: false, failures: ['no test files found\n'] }
   const stream = run({
     files: options.files.map(f => join(root, f)),
     concurrency: options.concurrency,
@@ -53,6 +63,8 @@ export async function runTests(options: RunTestsOptions): Promise<boolean> {
     execArgv: ['--test-force-exit', `--import=${pathToFileURL(join(root, 'test/whole-report.ts'))}`],
   })
   let good = false
+  const failures: string[] = []
+  stream.on('test:fail', ({ file, name, details }) => failures.push(failureLine(file, name, details.error)))
   stream.on('test:summary', summary => {
     // The summary without a file is that of the whole run.
     if (summary.file === undefined) good = summary.success && summary.counts.tests > 0
@@ -64,5 +76,5 @@ export async function runTests(options: RunTestsOptions): Promise<boolean> {
     report.once('end', resolve)
     report.once('error', reject)
   })
-  return good
+  return { good, failures }
 }

@@ -10,4 +10,6 @@ const fileTimeoutMs = 300_000
 
 const cores = pureIn.flatMap(folder => findTests(folder)).filter(file => file.endsWith('.core.test.ts'))
 const files = [...findTests('.', needMachines), ...cores]
-process.exitCode = (await runTests({ files, concurrency: availableParallelism(), fileTimeoutMs })) ? 0 : 1
+const { good, failures } = await runTests({ files, concurrency: availableParallelism(), fileTimeoutMs })
+process.stdout.write(failures.join(''))
+process.exitCode = good ? 0 : 1

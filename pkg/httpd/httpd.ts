@@ -19,6 +19,8 @@ import type { IncomingMessage, RawServerDefault, ServerResponse } from './types.
 /** JSON bodies longer than this are refused; streamed uploads have limits of their own. */
 export const bodyBytesMax = 4 * 1024 * 1024
 export const keepAliveTimeoutMs = 180_000
+/** Of a refused body so much is read and thrown away, so that its sender comes to read the answer. */
+export const refusedBodyBytesMax = 64 * 1024 * 1024
 
 export const httpErrors = errorTable({
   SYNTAX_ERROR: {
@@ -147,6 +149,19 @@ function notFound(req: FastifyRequest, reply: FastifyReply): void {
   void reply.code(404).type('text/plain; charset=utf-8').send('404 page not found\n')
 }
 
+/**
+ * Lets the client send the rest of a body that was refused. To close at once, as fastify would, is to reset the
+ * connection under a client that still writes: it loses the answer that names its mistake.
+ */
+function readAway(req: FastifyRequest, reply: FastifyReply): void {
+  void reply.removeHeader('connection')
+  let left = refusedBodyBytesMax
+  req.raw.on('data', (chunk: Buffer) => {
+    left -= chunk.length
+    if (left < 0) req.raw.destroy()
+  })
+}
+
 /** A fastify server with our conventions; the caller adds routes and calls `listen`. */
 export function httpd(options: HttpdOptions): Server {
   const bodyMax = options.bodyBytesMax ?? bodyBytesMax
@@ -180,6 +195,7 @@ export function httpd(options: HttpdOptions): Server {
       reply.raw.destroy()
       return
     }
+    if (error.code === 'request_body_too_big') readAway(req, reply)
     void reply.code(error.status).type('application/json').send(toErrorBody(error))
   })
   server.setNotFoundHandler((req, reply) => notFound(req, reply))
