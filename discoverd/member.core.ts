@@ -78,7 +78,8 @@ export function etcdArgs(options: {
     'initial-cluster': initial,
     'initial-cluster-state': plan.kind === 'found' ? 'new' : 'existing',
     'initial-cluster-token': 'flynn',
-    'heartbeat-interval': '50',
+    // As few as etcd allows with such elections: at rest it takes 0.8 % of a core with these, 1.15 with one each 50 ms.
+    'heartbeat-interval': '100',
     'election-timeout': '500',
     'pre-vote': 'true',
     'grpc-keepalive-min-time': '500ms',

@@ -77,6 +77,28 @@ print(leader(new))
   assert.equal(await python(script, etcd.endpoints.join()), 'new\nnew\nnew\n')
 })
 
+test('the status is written when it has changed, with slots and without', async () => {
+  const script = `
+from patroni.dcs import get_dcs
+
+common = {'scope': 'status', 'namespace': '/test/', 'name': 'n', 'ttl': 10, 'loop_wait': 1, 'retry_timeout': 4}
+dcs = get_dcs({**common, 'etcd3': {'hosts': sys.argv[2]}})
+dcs.touch_member({'conn_url': 'postgres://127.0.0.1:5432/postgres', 'api_url': 'http://127.0.0.1:8008/patroni'})
+assert dcs.attempt_to_acquire_leader()
+
+def versions_of_status():
+    kvs = dcs._client.range(dcs.status_path)
+    return int(kvs['kvs'][0]['version']) if kvs.get('kvs') else 0
+
+for lsn, slots in (7, None), (7, None), (8, None), (8, {'a': 5}), (8, {'a': 5}), (8, {'a': 6}), (8, None), (8, None):
+    dcs.get_cluster()
+    assert dcs.update_leader(lsn, slots)
+    print(versions_of_status())
+`
+  const printed = await python(script, etcd.endpoints.join())
+  assert.deepEqual(printed.trim().split('\n').map(Number), [1, 1, 2, 3, 3, 4, 5, 5])
+})
+
 test('a running primary takes a free leader key only where /sync names it', async () => {
   const script = `
 from types import SimpleNamespace as Fake
