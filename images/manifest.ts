@@ -84,7 +84,7 @@ const baseLayers: readonly LayerSpec[] = [
     files: [
       ...mountPoints,
       ...users,
-      { kind: 'text', to: node, text: nodeLauncher({ node: '/usr/bin/node' }), mode: 0o755 },
+      { kind: 'text', to: node, text: nodeLauncher({ node: '/usr/bin/node', resident: true }), mode: 0o755 },
     ],
   },
   {

@@ -79,6 +79,7 @@ function hostLauncher(nodeLayer: string): string {
   return nodeLauncher({
     node: '"$node"',
     args: [bundle('flynn-host')],
+    resident: true,
     before: [
       `node=${mounted}/usr/bin/node`,
       'if [ "$1" = daemon ] && [ ! -x "$node" ]; then',

