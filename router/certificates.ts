@@ -4,11 +4,14 @@ import { createSecureContext } from 'node:tls'
 import { type HaproxyRuntime, payloadBytesMax } from '../pkg/haproxy/runtime.ts'
 import { errors } from './errors.ts'
 import { files, type RouterSettings } from './frontend.core.ts'
+import type { HostCertificate } from './host-certificates.core.ts'
 import { certificateLine, certificatePath } from './maps.core.ts'
-import type { Desired, HostCertificate } from './table.core.ts'
+import type { Desired } from './table.core.ts'
 
 export class CertificateCheck {
   readonly #judged = new Map<string, string | undefined>()
+  /** Of which none was bad. */
+  #good: Desired['certificates'] | undefined
   readonly #onBad: (name: string, reason: string) => void
 
   constructor(onBad: (name: string, reason: string) => void) {
@@ -32,14 +35,19 @@ export class CertificateCheck {
   /** HAProxy itself has refused it, or has no objection. */
   refuse(name: string, reason: string | undefined): void {
     this.#judged.set(name, reason)
+    this.#good = undefined
     if (reason !== undefined) this.#onBad(name, reason)
   }
 
   /** The same wishes with the certificates that can be served; names of others get the default one. */
   usable(desired: Desired): Desired {
+    if (desired.certificates === this.#good) return desired
     for (const name of this.#judged.keys()) if (!desired.certificates.has(name)) this.#judged.delete(name)
     const bad = [...desired.certificates.values()].filter(c => this.reason(c) !== undefined)
-    if (bad.length === 0) return desired
+    if (bad.length === 0) {
+      this.#good = desired.certificates
+      return desired
+    }
     const certificates = new Map(desired.certificates)
     for (const { name } of bad) certificates.delete(name)
     return { ...desired, certificates }

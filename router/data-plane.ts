@@ -12,10 +12,11 @@ import { Drain, type Drained } from './drain.ts'
 import { errors } from './errors.ts'
 import { bindablePorts, LayoutFiles } from './files.ts'
 import { files, type RouterSettings } from './frontend.core.ts'
+import type { HostCertificate } from './host-certificates.core.ts'
 import type { Layout } from './maps.core.ts'
 import { type MapName, planChange, retiredServers, type Step } from './plan.core.ts'
 import { HaproxyProcess } from './process.ts'
-import { assignSlots, type Desired, type HostCertificate, type Pool, poolFor } from './table.core.ts'
+import { assignSlots, type Desired, type Pool, poolFor } from './table.core.ts'
 import { ticketKeys } from './tickets.ts'
 
 /** HTTP backends, those of routes that ask for more, those without keep-alive, TCP backends: more when they run out. */

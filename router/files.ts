@@ -1,6 +1,6 @@
 // Writes what HAProxy starts from. Each file is renamed into place and only when it changed; the configuration last,
 // because its presence is what lets a first HAProxy start.
-import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { renderConfig, unavailableAnswer } from './config.core.ts'
@@ -8,6 +8,7 @@ import { files, hopByHopScript, type RouterSettings } from './frontend.core.ts'
 import {
   httpMapOf,
   type Layout,
+  mapDifference,
   renderCertificateList,
   renderMap,
   tcpMapOf,
@@ -21,6 +22,8 @@ export class LayoutFiles {
   readonly #settings: RouterSettings
   /** What each file holds, as far as this process wrote it. */
   readonly #written = new Map<string, string>()
+  /** What each map's file holds; its lines may stand in another order. */
+  readonly #maps = new Map<string, ReadonlyMap<string, string>>()
   /** Names of the certificates among them. */
   readonly #certificates = new Set<string>()
   /** Files of certificates that another process of before left, once this one has looked. */
@@ -38,9 +41,9 @@ export class LayoutFiles {
     await this.#file(files.unavailableBody, body)
     await this.#file(files.hopByHop, hopByHopScript)
     await this.#file(files.tickets, `${ticketKeys(s.cookieKey, new Date()).join('\n')}\n`)
-    await this.#file(files.http, renderMap(httpMapOf(layout)))
-    await this.#file(files.wildcard, renderMap(wildcardMapOf(layout)))
-    await this.#file(files.tcp, renderMap(tcpMapOf(layout)))
+    await this.#map(files.http, httpMapOf(layout))
+    await this.#map(files.wildcard, wildcardMapOf(layout))
+    await this.#map(files.tcp, tcpMapOf(layout))
     await this.#writeCertificates(layout)
     await this.#file(files.config, renderConfig(s, layout))
     await this.#removeUnused(layout)
@@ -80,12 +83,32 @@ export class LayoutFiles {
     }
   }
 
+  /** What only grows has its new lines put at its end: the whole of ten thousand routes takes long to write. */
+  async #map(name: string, map: ReadonlyMap<string, string>): Promise<void> {
+    const held = this.#maps.get(name)
+    const difference = held && mapDifference(held, map)
+    const grownOnly = difference && difference.changed.size === 0 && difference.deleted.length === 0
+    // Until it is known to be written.
+    this.#maps.delete(name)
+    if (!grownOnly) await this.#replace(name, renderMap(map))
+    else if (difference.added.size > 0) await appendFile(this.#path(name), renderMap(difference.added))
+    this.#maps.set(name, map)
+  }
+
   async #file(name: string, text: string): Promise<void> {
     if (this.#written.get(name) === text) return
-    const path = join(this.#settings.dir, name)
+    await this.#replace(name, text)
+    this.#written.set(name, text)
+  }
+
+  async #replace(name: string, text: string): Promise<void> {
+    const path = this.#path(name)
     await writeFile(`${path}.new`, text, { mode: 0o600 })
     await rename(`${path}.new`, path)
-    this.#written.set(name, text)
+  }
+
+  #path(name: string): string {
+    return join(this.#settings.dir, name)
   }
 }
 

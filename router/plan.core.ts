@@ -1,8 +1,10 @@
 // From what HAProxy holds to what it should hold, without a reload: pure, a list of named steps in a safe order. New
 // servers before the routes that lead to them; routes away before the servers that they led to. New certificates before
 // the old ones of the same names go.
-import { httpMapOf, type Layout, tcpMapOf, wildcardMapOf } from './maps.core.ts'
-import type { Backend, Flavour, HostCertificate, Server } from './table.core.ts'
+
+import type { HostCertificate } from './host-certificates.core.ts'
+import { httpMapOf, type Layout, mapDifference, tcpMapOf, wildcardMapOf } from './maps.core.ts'
+import type { Backend, Flavour, Server } from './table.core.ts'
 
 export type MapName = 'http' | 'wildcard' | 'tcp'
 type ServerAt = {
@@ -47,14 +49,12 @@ function mapSteps(
   before: ReadonlyMap<string, string>,
   after: ReadonlyMap<string, string>,
 ): Step[] {
-  const steps: Step[] = []
-  for (const [key, value] of after) {
-    const old = before.get(key)
-    if (old === undefined) steps.push({ kind: 'add-map', map, key, value })
-    else if (old !== value) steps.push({ kind: 'set-map', map, key, value })
-  }
-  for (const key of before.keys()) if (!after.has(key)) steps.push({ kind: 'delete-map', map, key })
-  return steps
+  const { added, changed, deleted } = mapDifference(before, after)
+  return [
+    ...[...added].map(([key, value]): Step => ({ kind: 'add-map', map, key, value })),
+    ...[...changed].map(([key, value]): Step => ({ kind: 'set-map', map, key, value })),
+    ...deleted.map((key): Step => ({ kind: 'delete-map', map, key })),
+  ]
 }
 
 function poolsDiffer(a: Layout, b: Layout): boolean {
@@ -79,6 +79,7 @@ export function retiredServers(before: Layout, after: Layout): readonly ServerAt
 }
 
 function certificatesOnlyIn(layout: Layout, other: Layout): HostCertificate[] {
+  if (layout.desired.certificates === other.desired.certificates) return []
   return [...layout.desired.certificates.values()].filter(c => !other.desired.certificates.has(c.name))
 }
 

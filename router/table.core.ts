@@ -1,8 +1,14 @@
 // What this router knows, and what HAProxy should therefore hold: routes and the instances of their services in,
 // backends, maps and certificates out. Pure. Selection rules: contract router.md 4.1.
 
-import type { Certificate, Route } from '../controller/types.ts'
+import type { Route } from '../controller/types.ts'
 import type { Instance } from '../discoverd/types.ts'
+import {
+  type HostCertificate,
+  type NamedPair,
+  namedCertificates,
+  namedPairOf,
+} from './host-certificates.core.ts'
 
 export type ServiceState = {
   readonly instances: ReadonlyMap<string, Instance>
@@ -84,14 +90,6 @@ export type Backend = {
   readonly service: string
   readonly flavour: Flavour
   readonly servers: readonly Server[]
-}
-
-/** Immutable under its name: other text or other hosts make another name, so the old one serves until the new does. */
-export type HostCertificate = {
-  readonly name: string
-  readonly pem: string
-  /** Empty when only a catch-all route has it: then the names in the certificate count. */
-  readonly hosts: readonly string[]
 }
 
 /** What the frontend needs to know of a route, besides where it leads. */
@@ -222,7 +220,7 @@ export function desiredOf(table: Table): Desired {
   const backends = new Map<string, Backend>()
   const http = new Map<string, HttpTarget>()
   const tcp = new Map<number, string>()
-  const certificates = new Map<string, CertificateHosts>()
+  const certificates: NamedPair[] = []
   for (const route of table.routes.values()) {
     const { backend, http: place, certificate } = partOf(route)
     if (route.type === 'tcp') {
@@ -231,7 +229,7 @@ export function desiredOf(table: Table): Desired {
     } else {
       if (place === undefined) continue
       http.set(place.key, place.target)
-      if (certificate) addCertificate(certificates, certificate)
+      if (certificate) certificates.push(certificate)
     }
     addBackend(backends, backend, route, table)
     if (route.service === attachService && !route.leader) {
@@ -280,82 +278,6 @@ function addBackend(into: Map<string, Backend>, key: string, route: Route, table
   if (into.has(key)) return
   const found = servers(route, table.services.get(route.service))
   into.set(key, { key, service: route.service, flavour: flavourOf(route), servers: found })
-}
-
-type PemPair = { readonly pem: string; readonly hash: string }
-/** By wire object, because text of ten thousand certificates is too much to read again at each change. */
-const pemPairs = new WeakMap<Certificate, PemPair>()
-
-function pemPairOf(certificate: Certificate): PemPair | undefined {
-  const { cert, key } = certificate
-  if (!cert || !key) return undefined
-  const known = pemPairs.get(certificate)
-  if (known) return known
-  const pem = `${cert.trim()}\n${key.trim()}\n`
-  const pair = { pem, hash: textHash(pem) }
-  pemPairs.set(certificate, pair)
-  return pair
-}
-
-type NamedPair = {
-  readonly name: string
-  readonly pair: PemPair
-  /** Undefined for the catch-all. */
-  readonly host: string | undefined
-}
-
-function namedPairOf(route: Route): NamedPair | undefined {
-  const pair = route.certificate && pemPairOf(route.certificate)
-  if (!pair) return undefined
-  const name = (route.certificate?.id ?? route.id).replaceAll(/[^A-Za-z0-9-]/g, '_')
-  const domain = (route.domain ?? '').toLowerCase().replace(/\.$/, '')
-  return { name, pair, host: domain === '*' ? undefined : domain }
-}
-
-type CertificateHosts = { readonly pair: PemPair; readonly hosts: string[] }
-
-function addCertificate(into: Map<string, CertificateHosts>, { name, pair, host }: NamedPair): void {
-  const entry = into.get(name) ?? { pair, hosts: [] }
-  if (host !== undefined) entry.hosts.push(host)
-  into.set(name, entry)
-}
-
-/** By pair: most of ten thousand certificates are what they were before a change. */
-const lastNamed = new WeakMap<PemPair, { readonly id: string; readonly certificate: HostCertificate }>()
-
-function namedCertificate(id: string, { pair, hosts }: CertificateHosts): HostCertificate {
-  const sorted = hosts.length > 1 ? [...new Set(hosts)].sort() : hosts
-  const last = lastNamed.get(pair)
-  if (last?.id === id && sameTexts(last.certificate.hosts, sorted)) return last.certificate
-  const name = `${id}_${pair.hash}${textHash(sorted.join(' '))}`
-  const certificate = { name, pem: pair.pem, hosts: sorted }
-  lastNamed.set(pair, { id, certificate })
-  return certificate
-}
-
-const sameTexts = (a: readonly string[], b: readonly string[]) =>
-  a.length === b.length && a.every((text, i) => text === b[i])
-
-function namedCertificates(
-  from: ReadonlyMap<string, CertificateHosts>,
-): ReadonlyMap<string, HostCertificate> {
-  const named = new Map<string, HostCertificate>()
-  for (const [id, entry] of from) {
-    const certificate = namedCertificate(id, entry)
-    named.set(certificate.name, certificate)
-  }
-  return named
-}
-
-/** Two FNV-1a sums of 32 bits: tells versions of one certificate apart, which nobody gains from forging. */
-function textHash(text: string): string {
-  let [a, b] = [0x811c9dc5, 0x01000193]
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i)
-    a = Math.imul(a ^ code, 0x01000193) >>> 0
-    b = Math.imul(b ^ (code + i), 0x85ebca6b) >>> 0
-  }
-  return a.toString(16).padStart(8, '0') + b.toString(16).padStart(8, '0')
 }
 
 /**
