@@ -21,8 +21,6 @@ const aliveIntervalMs = 500
  * at rest and made neither writes nor reads faster. Most of what remains is a table as large as 1/384 of the machine's memory.
  */
 const arcMegabytes = 16
-/** It has a hundred threads, and glibc would give them sixteen, each of which keeps what was freed in it. */
-const arenas = 2
 /** The pool is a file: the kernel has read ahead already. */
 const vdevCacheMegabytes = 0
 /** zfs-fuse makes neither of these itself: its socket and its lock. */
@@ -140,7 +138,7 @@ export class ZfsFuse {
       const child = spawn(programName, [...argv, ...caches, '--pidfile', zfsFusePidFile], {
         detached: true,
         stdio: ['ignore', log, log],
-        env: { PATH: process.env['PATH'] ?? systemPath, MALLOC_ARENA_MAX: String(arenas) },
+        env: { PATH: process.env['PATH'] ?? systemPath },
         cwd: '/',
       })
       await new Promise<void>((resolve, reject) => {
