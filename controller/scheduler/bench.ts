@@ -1,5 +1,5 @@
 // A scheduler for tests whose world answers exactly when the test says so. Used by the scheduler's unit tests.
-import { seededRandom } from './random.core.ts'
+import { seededRandom } from '../../pkg/random/random.core.ts'
 import { step } from './scheduler.core.ts'
 import {
   type Effect,

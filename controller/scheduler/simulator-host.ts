@@ -1,6 +1,6 @@
 // One host of a simulated world: its jobs start, run, crash and fail by lot; it loses power, is cut off, freezes, leaves and
 // comes back. Used by simulator.ts only.
-import type { Random } from './random.core.ts'
+import type { Random } from '../../pkg/random/random.core.ts'
 import type { SimClock } from './simulator-clock.ts'
 import type { SimFence } from './simulator-moves.ts'
 import type { Host, HostJob } from './state.core.ts'

@@ -2,7 +2,7 @@
 // that are late, out of order, lost or doubled, a database that is away, schedulers that die, freeze and take over from
 // each other. One seed is one run; the same seed replays it. Time is a number that the queue advances.
 // Used by simulator.test.ts and simulator-deploy.test.ts.
-import { type Random, seededRandom } from './random.core.ts'
+import { type Random, seededRandom } from '../../pkg/random/random.core.ts'
 import { SimClock } from './simulator-clock.ts'
 import { type HostSize, isLive, SimHost } from './simulator-host.ts'
 import { fencedOn, misplaced, simulateMove } from './simulator-moves.ts'

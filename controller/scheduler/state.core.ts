@@ -1,8 +1,9 @@
 // What the scheduler knows and what happens to it: plain values, no engine's types. `step` in scheduler.core.ts is
 // the only writer; the rim makes events out of the world and carries out effects (contract controller.md 4).
+
+import type { Seed } from '../../pkg/random/random.core.ts'
 import { emptyIndex, type JobIndex } from './index.core.ts'
 import type { Copy, Move, MoveEffect, MoveHappening } from './move.core.ts'
-import type { Seed } from './random.core.ts'
 import { type ReadonlyTable, Table } from './table.core.ts'
 
 export type { Copy, Move, MoveEffect } from './move.core.ts'

@@ -1,7 +1,8 @@
 // One step of the scheduler in the making: a fork of the state whose tables may be written (the values in them never),
 // the effects so far, and the event's time and randomness. Used by the scheduler's other cores only.
+
+import { type Random, seededRandom } from '../../pkg/random/random.core.ts'
 import { type DraftIndex, forkIndex, reindex } from './index.core.ts'
-import { type Random, seededRandom } from './random.core.ts'
 import type {
   Copy,
   Effect,

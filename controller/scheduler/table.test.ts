@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { seededRandom } from './random.core.ts'
+import { seededRandom } from '../../pkg/random/random.core.ts'
 import { Groups, Table } from './table.core.ts'
 
 test('a table holds what a map holds, whatever is done to it', () => {

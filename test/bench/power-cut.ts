@@ -2,8 +2,8 @@
 // switched on again, in any order, does every router show the app with its data; and how long when one of them stays off?
 // Nobody types anything. Each trial waits for the whole cluster before the next one.
 import { parseArgs } from 'node:util'
-import { type Random, seededRandom } from '../../controller/scheduler/random.core.ts'
 import { poll, sleep } from '../../pkg/clock/clock.ts'
+import { type Random, seededRandom } from '../../pkg/random/random.core.ts'
 import { heal } from '../chaos/round.ts'
 import { type Stage, setStage } from '../chaos/stage.ts'
 import type { TestHost } from '../cluster/types.ts'

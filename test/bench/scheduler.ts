@@ -1,7 +1,6 @@
 // How fast the scheduler's core is: jobs placed a second with every event of their start, a full rectification, the loss of a
 // host, and how all of that grows with the cluster. No machine is needed: the core is a function, and this its whole world.
 import { parseArgs } from 'node:util'
-import { type Random, seededRandom } from '../../controller/scheduler/random.core.ts'
 import { step } from '../../controller/scheduler/scheduler.core.ts'
 import {
   type Effect,
@@ -11,6 +10,7 @@ import {
   type HostJob,
   type State,
 } from '../../controller/scheduler/state.core.ts'
+import { type Random, seededRandom } from '../../pkg/random/random.core.ts'
 import { median } from './stats.core.ts'
 
 const jobsPerHost = 50

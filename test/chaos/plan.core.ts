@@ -1,6 +1,6 @@
 // What a seed does to a cluster in one round: which faults, on whom, when and for how long. The same seed, number of hosts
 // and choice of faults give the same plan, so that a round can be played again. faults.ts carries it out. Pure.
-import { type Random, seededRandom } from '../../controller/scheduler/random.core.ts'
+import { type Random, seededRandom } from '../../pkg/random/random.core.ts'
 
 export const faultKinds = [
   'kill',

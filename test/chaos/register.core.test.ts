@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { seededRandom } from '../../controller/scheduler/random.core.ts'
+import { seededRandom } from '../../pkg/random/random.core.ts'
 import { checkRegister, glimpsesFault, type Outcome, type RegisterOperation } from './register.core.ts'
 
 type Span = readonly [calledAt: number, answeredAt: number]

@@ -1,7 +1,8 @@
 // One round: workload on, faults by plan, everything back, the cluster heals by itself within a deadline, then what it
 // promised is checked. Answers what is wrong; used by main.ts and by the short selection of the integration tests.
-import { seededRandom } from '../../controller/scheduler/random.core.ts'
+
 import { sleep } from '../../pkg/clock/clock.ts'
+import { seededRandom } from '../../pkg/random/random.core.ts'
 import { carryOut, endFaults } from './faults.ts'
 import { type Ledger, tellLedger } from './ledger.ts'
 import { type Plan, tellPlan } from './plan.core.ts'

@@ -1,8 +1,9 @@
 // What goes on while a cluster breaks: on every host a client that fights over discoverd's metadata by compare-and-set,
 // one that signs the guestbook and one that looks at its page, and one that creates apps through all routers in turn.
 // Each asks one host only and never asks twice, so that a fault of that host is a fault of that client.
-import type { Random } from '../../controller/scheduler/random.core.ts'
+
 import { sleep } from '../../pkg/clock/clock.ts'
+import type { Random } from '../../pkg/random/random.core.ts'
 import type { TestHost } from '../cluster/types.ts'
 import { domain } from '../fixtures/flynn-cluster.ts'
 import { type Ledger, newLedger } from './ledger.ts'

@@ -163,7 +163,7 @@ def change_patroni():
     Etcd3._update_leader = renew_own_key_only(Etcd3._update_leader)
     Ha.is_healthiest_node = lead_as_sync_says(Ha.is_healthiest_node)
     Ha.fetch_node_status = pass_over_the_silent(Ha.fetch_node_status)
-    #     AbstractDCS.write_status = write_changes_only(AbstractDCS.write_status)
+    AbstractDCS.write_status = write_changes_only(AbstractDCS.write_status)
     client = AbstractEtcdClientWithFailover
     client._get_machines_list = near_first(client._get_machines_list)
     client._refresh_machines_cache = back_to_near(client._refresh_machines_cache)

@@ -1,5 +1,5 @@
 // Randomness as a value: a small generator (sfc32) seeded by the event, so that a replayed event makes the same
-// choices. Used by the scheduler's core and its simulator; seeds have 128 bits so that job ids never collide.
+// choices. Used by the scheduler's core and by seeded tests; seeds have 128 bits so that job ids never collide.
 
 /** Four 32-bit words. */
 export type Seed = readonly [number, number, number, number]
