@@ -12,6 +12,8 @@ import { describeStep, type FixPlan, isWell, planFix, stepKey } from './plan.cor
 import { type FixReport, runFix } from './run.ts'
 
 export const monitorPeriodMs = 5_000
+/** Between two looks while nothing is missing; each is half a dozen requests. */
+export const calmPeriodMs = 10_000
 /** What is missing for so long is not on its way any more: a deployment or the scheduler would have brought it. */
 export const faultGraceMs = 30_000
 /** Set by the last step of a bootstrap (contract host.md 7.3). */
@@ -75,7 +77,7 @@ async function lead(options: MonitorOptions, lock: FixLock, signal: AbortSignal)
   try {
     while (!both.aborted) {
       faults = await look(options, faults, both)
-      await sleep(monitorPeriodMs, both)
+      await sleep(faults.size > 0 ? monitorPeriodMs : calmPeriodMs, both)
     }
   } catch (err) {
     if (!both.aborted) log.error({ err, hostId }, 'watching the cluster failed, another host goes on')
