@@ -44,6 +44,12 @@ async function confirm(): Promise<boolean> {
   }
 }
 
+/** What is missing of a group of setup/packages.list. */
+async function installPackages(group: string): Promise<void> {
+  const argv = ['sh', 'setup/packages.sh', group] as const
+  await run([...argv], { cwd: sourceRoot, timeoutMs: packagesTimeoutMs })
+}
+
 async function buildImages(): Promise<void> {
   const { spawn } = await import('node:child_process')
   const child = spawn(process.execPath, ['images/main.ts', '--strict'], {
@@ -82,12 +88,14 @@ async function install(progress: Progress, { prebuilt, start }: InstallOptions):
   }
   if (!prebuilt) {
     await step('Debian packages', async () => {
-      const argv = ['sh', 'setup/packages.sh', 'host', 'images'] as const
-      await run([...argv], { cwd: sourceRoot, timeoutMs: packagesTimeoutMs })
+      await installPackages('images')
       return undefined
     })
     progress.info('images', 'building what changed; the first time takes a few minutes')
-    await buildImages()
+    // What runs a host is not needed until they are built.
+    const host = installPackages('host').then(() => progress.done('Debian packages of a host'))
+    for (const result of await Promise.allSettled([buildImages(), host]))
+      if (result.status === 'rejected') throw result.reason
   }
   tellOfZfsFuse(progress)
   await step('files', async () => `${await installFiles()} layers`)

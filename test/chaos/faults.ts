@@ -194,10 +194,21 @@ async function partition(context: FaultContext, fault: Fault & { kind: 'partitio
   await machines.heal()
 }
 
+/** Takes blocks for a file without writing them, in ever smaller pieces, until not one is left. */
+const fill = `
+end=0 size=${diskBytes}
+while [ $size -ge 4096 ]; do
+  if [ $((end + size)) -le ${diskBytes} ] && fallocate -o $end -l $size ${filler} 2>/dev/null
+  then end=$((end + size))
+  else size=$((size / 2))
+  fi
+done
+`
+
 async function fillDisk(context: FaultContext, fault: Fault & { kind: 'disk-full' }): Promise<void> {
   const host = await find(context, fault.victim)
   // The disk has a size of its own (stage.ts); should it not, this machine's own is not filled.
-  await host.exec(['sh', '-c', `head -c ${diskBytes} /dev/zero >${filler}`])
+  await host.run(['sh', '-c', fill])
   const free = await host.run(['df', '--output=avail', filler])
   context.say(`  ${host.name} has ${free.trim().split('\n').at(-1)} KB left`)
   await sleep(fault.forMs)
