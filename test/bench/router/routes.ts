@@ -190,7 +190,7 @@ async function main(): Promise<void> {
   }
   const head = ['routes', 'add p50 ms', 'p99 ms', 'start ms', 'HAProxy MB', 'control MB', 'load average']
   process.stdout.write(
-    `\n${table([head, ...rows])}\nadded at the controller until all ${values.routers} routers serve it; each route with a certificate, ${services} services\n`,
+    `\n${table([head, ...rows])}\nadded at the controller, without a certificate, until all ${values.routers} routers serve it; those that are there have one each, ${services} services\n`,
   )
 }
 
