@@ -29,7 +29,10 @@ export async function keepEvidence(
   }
   await writeFile(join(folder, 'histories.json'), JSON.stringify(histories, undefined, 1))
   for (const host of cluster.hosts) {
-    const from = join(hostDir(cluster.machines.name, host.name), 'disk', 'log')
+    // A disk with a size of its own is mounted nowhere but in the host.
+    const from = host.alive
+      ? `/proc/${host.pid}/root/var/log`
+      : join(hostDir(cluster.machines.name, host.name), 'disk', 'log')
     await cp(from, join(folder, host.name), {
       recursive: true,
       filter: source => !source.includes('/journal'),
