@@ -6,7 +6,7 @@ import { Logger as QueueLogger, type Runner, run, type TaskList, type WorkerEven
 import pg from 'pg'
 import { backoff, sleep } from '../../pkg/clock/clock.ts'
 import type { Logger } from '../../pkg/log/log.ts'
-import { clientConfig, idleConnectionMs, type PgOptions } from '../../pkg/pg/pg.ts'
+import { clientConfig, type PgOptions } from '../../pkg/pg/pg.ts'
 import { queueSchema, type TaskName, type Tasks } from '../queue.ts'
 
 export const tasksAtOnceMax = 10
@@ -49,8 +49,7 @@ async function session(options: QueueOptions, onReady: () => void): Promise<void
   const { log, signal } = options
   // The library reads times and ids as the driver makes them.
   const { types: _ours, ...config } = clientConfig(options.database)
-  // Kept over several looks of the library: each new connection is a process of the database.
-  const pool = new pg.Pool({ ...config, max: queueConnectionsMax, idleTimeoutMillis: idleConnectionMs })
+  const pool = new pg.Pool({ ...config, max: queueConnectionsMax })
   pool.on('error', err => log.warn({ err }, 'idle connection of the queue lost'))
   const events: WorkerEvents = new EventEmitter()
   const over = new AbortController()
