@@ -80,6 +80,8 @@ apt() {
 }
 
 fail() {
+  # Whoever mends the package sources and tries again wants them read.
+  rm -f $indexed
   tail -n 25 "$log" >&2
   echo "packages.sh: $1" >&2
   exit 1
@@ -115,7 +117,8 @@ if [ -d /run/systemd/system ]; then
   systemd=yes
   enabled_units >"$enabled_before"
 fi
-# Without a sync for every file: npm alone is 374 packages, and one sync at the end keeps as much.
+# Without a sync for every file, for npm alone is 374 packages: one at the end. Until then a power cut may leave some half
+# written, as anywhere in an installation.
 # shellcheck disable=SC2086 # one word a package
 apt -o Dpkg::Options::=--force-unsafe-io install --no-install-recommends --no-remove $packages ||
   fail "apt-get could not install $(echo "$packages" | tr '\n' ' ')"
