@@ -11,7 +11,8 @@ export const linesPerSecondMax = 50
 export const lineBurstMax = 500
 /** Unsent bytes above which lines are left out. */
 export const unsentBytesMax = 1_048_576
-export const flushIntervalMs = 100
+/** Lines of this long go in one packet. */
+export const flushAfterMs = 100
 export const connectTimeoutMs = 2_000
 const logLineBytesMax = 8_000
 
@@ -32,6 +33,8 @@ export class AppLog {
   readonly #budgets = new Map<string, Budget>()
   #socket: Socket | undefined
   #frames: Buffer[] = []
+  /** Set while frames wait: a timer that always ran would wake a router without requests ten times a second. */
+  #flushing: NodeJS.Timeout | undefined
   #seq = 0
 
   constructor(options: AppLogOptions) {
@@ -75,6 +78,7 @@ export class AppLog {
       msg: text.slice(0, logLineBytesMax),
     })
     this.#frames.push(encodeFrame(message))
+    this.#flushing ??= setTimeout(() => this.#flush(), flushAfterMs)
   }
 
   /** Keeps a connection to the aggregator until the signal aborts. */
@@ -106,11 +110,9 @@ export class AppLog {
       })
       onOpen()
       this.#socket = socket
-      const timer = setInterval(() => this.#flush(socket), flushIntervalMs)
       const stop = () => socket.destroy()
       signal.addEventListener('abort', stop, { once: true })
       await closed
-      clearInterval(timer)
       signal.removeEventListener('abort', stop)
     } finally {
       this.#socket = undefined
@@ -119,9 +121,9 @@ export class AppLog {
     }
   }
 
-  #flush(socket: Socket): void {
-    if (this.#frames.length === 0) return
-    socket.write(Buffer.concat(this.#frames))
+  #flush(): void {
+    this.#flushing = undefined
+    if (this.#frames.length > 0) this.#socket?.write(Buffer.concat(this.#frames))
     this.#frames = []
     // Apps that have been quiet for long need no budget of their own.
     if (this.#budgets.size > 10_000) this.#budgets.clear()

@@ -22,13 +22,16 @@ function probeTcp(host: string, port: number): Promise<string | undefined> {
 
 function probeHttp(plan: CheckPlan, host: string, port: number): Promise<string | undefined> {
   return new Promise(resolve => {
+    const tell = (reason: string | undefined) => {
+      clearTimeout(timer)
+      resolve(reason)
+    }
     const common = {
       host,
       port,
       path: plan.path,
       agent: false as const,
       headers: { connection: 'close', ...(plan.host === undefined ? {} : { host: plan.host }) },
-      signal: AbortSignal.timeout(probeTimeoutMs),
     }
     const req =
       plan.type === 'https'
@@ -38,10 +41,12 @@ function probeHttp(plan: CheckPlan, host: string, port: number): Promise<string 
             ...(plan.host === undefined ? {} : { servername: plan.host }),
           })
         : httpRequest(common)
-    req.once('error', e => resolve(`healthcheck: ${e.message}`))
+    const late = () => req.destroy(new Error(`no answer within ${probeTimeoutMs} ms`))
+    const timer = setTimeout(late, probeTimeoutMs)
+    req.once('error', e => tell(`healthcheck: ${e.message}`))
     req.once('response', res => {
       const settle = (reason: string | undefined) => {
-        resolve(reason)
+        tell(reason)
         req.destroy()
       }
       res.once('error', e => settle(`healthcheck: ${e.message}`))

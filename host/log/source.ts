@@ -10,7 +10,7 @@ export const outputChunkBytes = 64 * 1024
 /** Where there are no change notices (no inotify instance left), the file is looked at this often. */
 export const outputPollMs = 500
 /** Where there are, they can still be lost when a great many come at once. */
-export const outputCheckMs = 5_000
+export const outputCheckMs = 15_000
 /** A file's consumed prefix is given back to the disk in steps of this size. */
 export const outputPunchBytes = 4 * 1024 * 1024
 /** How long a pipe may take to end once its container is removed. */

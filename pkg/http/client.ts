@@ -130,10 +130,6 @@ export class HttpClient {
     for (const [k, v] of Object.entries(options.query ?? {}))
       if (v !== undefined) url.searchParams.set(k, String(v))
     const timeoutMs = options.timeoutMs ?? requestTimeoutMs
-    const signals = [
-      ...(timeoutMs > 0 ? [AbortSignal.timeout(timeoutMs)] : []),
-      ...(options.signal ? [options.signal] : []),
-    ]
     const res = await exchange(url, {
       method,
       agents: this.#options.agents,
@@ -144,10 +140,11 @@ export class HttpClient {
         ...this.#options.headers,
         ...options.headers,
       },
+      timeoutMs: timeoutMs > 0 ? timeoutMs : undefined,
       headersTimeoutMs: options.headersTimeoutMs,
       idleTimeoutMs: options.idleTimeoutMs,
       body: options.json === undefined ? options.body : JSON.stringify(options.json),
-      signal: signals.length > 0 ? AbortSignal.any(signals) : undefined,
+      signal: options.signal,
     })
     if (res.statusCode === 200) return res
     throw await toError(res, `${method} ${url.pathname}`)

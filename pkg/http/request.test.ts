@@ -62,6 +62,26 @@ test('a refused connection rejects with the code of the system', async t => {
   await assert.rejects(exchange(url), { code: 'ECONNREFUSED' })
 })
 
+test('the limit of an exchange holds until its body has ended, and no longer', async t => {
+  const ports: (number | undefined)[] = []
+  const url = await serve(t, (req, res) => {
+    if (req.url === '/body') res.write('begun')
+    if (req.url !== '/whole') return
+    ports.push(req.socket.remotePort)
+    res.end('all')
+  })
+  const late = { name: 'TimeoutError', message: `no answer from ${url.host} in 50 ms` }
+  await assert.rejects(exchange(url, { timeoutMs: 50 }), late)
+  const begun = await exchange(new URL('/body', url), { timeoutMs: 50 })
+  await assert.rejects(begun.body.text(), late)
+  for (let i = 0; i < 2; i++) {
+    const whole = await exchange(new URL('/whole', url), { timeoutMs: 50 })
+    assert.equal(await whole.body.text(), 'all')
+    await new Promise(resolve => setTimeout(resolve, 100))
+  }
+  assert.equal(ports[0], ports[1])
+})
+
 test('the reason of the signal is what a caller gets, before the head and in the body', async t => {
   const url = await serve(t, (req, res) => {
     if (req.url === '/body') res.write('begun')

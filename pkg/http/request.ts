@@ -53,6 +53,8 @@ export type ExchangeOptions = {
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: Readable | Uint8Array | string | undefined
   readonly signal?: AbortSignal | undefined
+  /** From the call to the end of the body; then the call or its body fails with a TimeoutError. None when absent. */
+  readonly timeoutMs?: number | undefined
   /** From the call to the answer's head; none when absent. */
   readonly headersTimeoutMs?: number | undefined
   /** The longest silence between two pieces of the body while somebody reads; none when absent. */
@@ -152,7 +154,7 @@ function send(req: ClientRequest, body: ExchangeOptions['body'], failed: (e: unk
 
 /** Resolves with the answer's head, whatever its status. Rejects with a coded error or the signal's reason. */
 export function exchange(url: URL, options: ExchangeOptions = {}): Promise<Response> {
-  const { signal, idleTimeoutMs } = options
+  const { signal, timeoutMs, idleTimeoutMs } = options
   const agents = options.agents ?? sharedAgents
   return new Promise((resolve, reject) => {
     signal?.throwIfAborted()
@@ -170,13 +172,21 @@ export function exchange(url: URL, options: ExchangeOptions = {}): Promise<Respo
         ? httpsRequest(url, { method, headers, agent: agents.https })
         : httpRequest(url, { method, headers, agent: agents.http })
     let answer: IncomingMessage | undefined
-    const abort = () => {
+    const giveUp = (reason: unknown) => {
       // At once: a socket that somebody else is still opening does not hold up who has given up.
-      reject(signal?.reason)
-      ;(answer ?? req).destroy(signal?.reason)
+      reject(reason)
+      ;(answer ?? req).destroy(reason as Error)
     }
+    const abort = () => giveUp(signal?.reason)
     signal?.addEventListener('abort', abort, { once: true })
-    const over = () => signal?.removeEventListener('abort', abort)
+    // A timer that is taken back: that of an AbortSignal would fire later, for every request that was answered long ago.
+    const tooLong = () =>
+      giveUp(new DOMException(`no answer from ${url.host} in ${timeoutMs} ms`, 'TimeoutError'))
+    const end = timeoutMs === undefined ? undefined : setTimeout(tooLong, timeoutMs)
+    const over = () => {
+      clearTimeout(end)
+      signal?.removeEventListener('abort', abort)
+    }
     const limit = options.headersTimeoutMs
     const late = () => req.destroy(coded(headersTimeoutCode, `no answer from ${url.host} in ${limit} ms`))
     const timer = limit === undefined ? undefined : setTimeout(late, limit)
