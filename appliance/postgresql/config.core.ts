@@ -156,6 +156,9 @@ export function renderConfig(facts: NodeFacts): Readonly<Record<string, unknown>
       connect_address: `${address}:${facts.postgresPort}`,
       use_unix_socket: true,
       use_unix_socket_repl: true,
+      // A rewind that was cut short leaves files of two histories, which no later one can mend. The primary has every
+      // acknowledged commit, so they are copied from it.
+      remove_data_directory_on_rewind_failure: true,
       data_dir: facts.dataDir,
       bin_dir: facts.binDir,
       pgpass: `${facts.socketDir}/.pgpass-${facts.nodeName}`,

@@ -17,7 +17,7 @@ export const failuresMin = 90
 const weights: Readonly<Record<string, number>> = {
   'start failed': 15,
   crashed: 15,
-  // The files of a rewind that its source's death cut short: the server waits for ever for WAL that nobody has.
+  // It may wait for ever, for WAL that nobody has.
   starting: 1,
 }
 const well = ['running', 'streaming', 'in archive recovery', 'creating replica']

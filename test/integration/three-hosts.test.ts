@@ -224,6 +224,25 @@ test('a replica whose data are damaged is copied anew by itself', async () => {
   assert.ok(whole.some(n => n.name === replica.name))
 })
 
+test('a primary of before that cannot be rewound is copied anew by itself', async () => {
+  const nodes = await database.well(3)
+  const old = nodes.find(isPrimary)
+  assert.ok(old?.testHost)
+  // pg_rewind gives up over a name that is a directory on one side and a file on the other.
+  const odd = `${volumes}/*/db/global/odd`
+  const make = (command: string) => `for d in ${volumes}/*/db; do ${command} "$d/global/odd"; done`
+  for (const { testHost, name } of nodes)
+    await testHost?.run(['sh', '-c', make(name === old.name ? 'mkdir' : 'touch')])
+  await old.testHost.run(killPatroni)
+  await poll(async () => (await database.nodes()).find(isPrimary)?.name !== old.name, {
+    timeoutMs: patienceMs,
+    what: 'another primary',
+  })
+  const whole = await database.well(3)
+  assert.ok(whole.some(n => n.name === old.name))
+  await old.testHost.run(['sh', '-c', `test -f ${odd}`])
+})
+
 test('controllers run on several hosts; the scheduler that leads and a worker are killed, and work goes on', async () => {
   const controllers = await addresses(h1, 'controller')
   assert.ok(new Set(controllers.map(a => a.split('.', 3).join('.'))).size > 1, controllers.join(' '))

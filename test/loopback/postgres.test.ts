@@ -162,6 +162,15 @@ test('PostgreSQL comes back by itself when its first process is killed', async (
   await poll(async () => (await api.inject('/ping')).statusCode === 200, { timeoutMs: 20_000, what: 'ping' })
 })
 
+test('a server that was told to end comes back, though a client stays', async t => {
+  const held = await connect(await provision())
+  t.after(() => held.end().catch(() => undefined))
+  const ended = new Promise(resolve => held.once('end', resolve))
+  await node.killPostmaster('SIGTERM')
+  await ended
+  await node.writable()
+})
+
 test('acknowledged rows are there after a power cut', async () => {
   await node.query('CREATE TABLE lost (n int)')
   let acknowledged = 0

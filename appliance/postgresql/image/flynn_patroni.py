@@ -5,6 +5,11 @@ again and threw away what its successor had acknowledged (test/track-record.md, 
   the middle of a cycle found its lease expired, got another, and wrote its name over that of its successor.
 - A node that still runs as primary was the healthiest of all when nobody held the key, also when /sync named others.
 
+And one through which a server was away for as long as its clients stayed:
+
+- A server whose first process gets SIGTERM takes no new connection and waits for the last of the old ones to go, which those
+  of a pool never do. Patroni saw it run.
+
 And two habits changed that made a failover seconds longer:
 
 - Patroni asks a member of etcd that it picks at random, and stays with it. When that one's host died with the primary, a
@@ -18,6 +23,7 @@ Started in place of /usr/bin/patroni.
 
 import functools
 import logging
+import os
 import socket
 import sys
 import threading
@@ -98,6 +104,31 @@ def lead_as_sync_says(is_healthiest_node):
     return guarded
 
 
+def end_what_is_ending(run_cycle):
+    """A server that somebody else told to end is ended at once, so that it is started again like one that crashed."""
+
+    @functools.wraps(run_cycle)
+    def guarded(self):
+        server = self.state_handler
+        # Whoever ends it here, for a demotion or a restart, does so as a long action.
+        process = None if self.is_paused() or self._async_executor.busy else server.is_running()
+        if process and is_ending(server):
+            logger.warning('the server was told to end and waits for its clients: ending it, to start it again')
+            process.signal_stop('fast', server.pgcommand('pg_ctl'))
+        return run_cycle(self)
+
+    return guarded
+
+
+def is_ending(server):
+    """As the last line of its pid file says."""
+    try:
+        with open(os.path.join(server.data_dir, 'postmaster.pid')) as f:
+            return f.read().splitlines()[7:8] == ['stopping']
+    except OSError:
+        return False
+
+
 def near_first(get_machines_list):
     """The near member is asked first, and is the first of the list of members."""
 
@@ -163,6 +194,7 @@ def change_patroni():
     Etcd3._update_leader = renew_own_key_only(Etcd3._update_leader)
     Ha.is_healthiest_node = lead_as_sync_says(Ha.is_healthiest_node)
     Ha.fetch_node_status = pass_over_the_silent(Ha.fetch_node_status)
+    Ha._run_cycle = end_what_is_ending(Ha._run_cycle)
     AbstractDCS.write_status = write_changes_only(AbstractDCS.write_status)
     client = AbstractEtcdClientWithFailover
     client._get_machines_list = near_first(client._get_machines_list)
