@@ -21,7 +21,8 @@ export type Verdict =
       readonly memberRevision: number
     }
 
-function parse(key: StoredKey | undefined): Readonly<Record<string, unknown>> {
+/** A value that Patroni writes as JSON; empty for any other. */
+export function parseKey(key: StoredKey | undefined): Readonly<Record<string, unknown>> {
   try {
     const value: unknown = JSON.parse(key?.value ?? '{}')
     return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {}
@@ -31,14 +32,14 @@ function parse(key: StoredKey | undefined): Readonly<Record<string, unknown>> {
   }
 }
 
-function addressOf(member: StoredKey): string | undefined {
-  const { conn_url: url } = parse(member)
+export function addressOf(member: StoredKey): string | undefined {
+  const { conn_url: url } = parseKey(member)
   return typeof url === 'string' && URL.canParse(url) ? new URL(url).hostname : undefined
 }
 
 /** Names of the nodes that have every acknowledged commit, apart from the leader. */
-function standbys(sync: StoredKey | undefined, leader: string): readonly string[] {
-  const { leader: named, sync_standby: list } = parse(sync)
+export function standbys(sync: StoredKey | undefined, leader: string): readonly string[] {
+  const { leader: named, sync_standby: list } = parseKey(sync)
   if (named !== leader || typeof list !== 'string') return []
   return list
     .split(',')

@@ -34,7 +34,7 @@ export type FailoverOptions = {
 /** Below it Patroni keeps what it knows of the database. */
 export const scopePrefix = `${patroniPrefix}${databaseScope}/`
 
-async function readKeys(etcd: EtcdClient, signal: AbortSignal): Promise<DatabaseKeys> {
+export async function readDatabaseKeys(etcd: EtcdClient, signal: AbortSignal): Promise<DatabaseKeys> {
   const { kvs } = await etcd.list(scopePrefix, { signal, timeoutMs: freeTimeoutMs })
   const stored = new Map<string, StoredKey>()
   for (const kv of kvs)
@@ -77,7 +77,7 @@ export async function freeLeader(
 ): Promise<void> {
   const { etcd, log, signal } = options
   for (let n = 0; n < freeTriesMax; n++) {
-    const verdict = judgeLeader(await readKeys(etcd, signal), isDead)
+    const verdict = judgeLeader(await readDatabaseKeys(etcd, signal), isDead)
     if (verdict.kind === 'leave') {
       log.info({ reason: verdict.reason }, 'the leader key of the database stays')
       return

@@ -4,6 +4,8 @@ import { EtcdClient } from '../../pkg/etcd/client.ts'
 import { stderrProgress } from '../../pkg/progress/progress.ts'
 import { HostClient, hostUrl } from '../client.ts'
 import { etcdClientPort } from '../consensus.ts'
+import { describeWaiting, type WaitingDatabase } from '../fix/database.core.ts'
+import { letNewestLead, readWaitingDatabase } from '../fix/database.ts'
 import { discoverdOf, observeCluster, observeTimeoutMs } from '../fix/observe.ts'
 import { type ClusterView, describeStep, type FixPlan, type FixStep, planFix } from '../fix/plan.core.ts'
 import { type FixReport, fixErrors, runFix } from '../fix/run.ts'
@@ -51,7 +53,7 @@ function requireHosts(view: ClusterView, minHosts: number): void {
 }
 
 /** What people read before anything is done. */
-export function planText(view: ClusterView, plan: FixPlan): string {
+export function planText(view: ClusterView, plan: FixPlan, database?: WaitingDatabase): string {
   const lines = view.hosts.map(h => {
     const state =
       h.jobs === undefined ? 'does not answer' : h.leaving ? 'answers, is being drained' : 'answers'
@@ -61,12 +63,17 @@ export function planText(view: ClusterView, plan: FixPlan): string {
   for (const { service, text } of plan.problems) lines.push(`${service}: ${text}`)
   if (plan.steps.length === 0) lines.push('Nothing is missing.')
   else lines.push('To do:', ...plan.steps.map((s, i) => `  ${i + 1}. ${describeStep(s)}`))
-  return `${lines.join('\n')}\n`
+  return `${lines.join('\n')}\n${database ? describeWaiting(database) : ''}`
 }
 
 /** The same for machines: no job specifications, which hold secrets. */
-function planJson(view: ClusterView, plan: FixPlan): Readonly<Record<string, unknown>> {
+function planJson(
+  view: ClusterView,
+  plan: FixPlan,
+  database: WaitingDatabase | undefined,
+): Readonly<Record<string, unknown>> {
   return {
+    ...(database ? { database } : {}),
     hosts: view.hosts.map(h => ({ id: h.id, address: h.address, answers: h.jobs !== undefined })),
     well: plan.well,
     problems: plan.problems,
@@ -108,7 +115,7 @@ function minHosts(value: string | undefined): number {
 export const fixCommand: Command = {
   name: 'fix',
   summary: 'Repair the cluster',
-  usage: `usage: flynn-host fix [-n|--min-hosts=<n>] [--peer-ips=<iplist>] [--plan] [--json]
+  usage: `usage: flynn-host fix [-n|--min-hosts=<n>] [--peer-ips=<iplist>] [--plan] [--json] [--accept-loss]
 
 Start what is missing of discoverd, postgres, scheduler, controller and router, in this order, from what the
 hosts remember of them. It works without controller and discoverd. What runs is left alone, and the database
@@ -119,6 +126,8 @@ Options:
   --peer-ips=<iplist>  addresses of hosts, comma separated [default: the hosts that this one knows]
   --plan               show what would be done, and do nothing
   --json               one JSON object a line on standard output
+  --accept-loss        when the only database nodes that have every acknowledged commit are lost for good: let the
+                       newest of the others lead. What it has not got is lost then, also should the others come back
 
 Examples:
   flynn-host fix --plan
@@ -129,6 +138,7 @@ Examples:
     'peer-ips': { type: 'string' },
     plan: { type: 'boolean' },
     json: { type: 'boolean' },
+    'accept-loss': { type: 'boolean' },
   },
   positionals: { min: 0, max: 0 },
   async run({ flags }, context) {
@@ -146,11 +156,14 @@ Examples:
     try {
       const view = await observe(stop.signal)
       const plan = planFix(view)
+      // Without a majority nothing can be known of it, and nothing is to be decided.
+      const database = view.services && (await readWaitingDatabase(etcd, stop.signal))
       if (on(flags, 'json'))
-        context.stdout.write(`${JSON.stringify({ state: 'plan', ...planJson(view, plan) })}\n`)
-      else context.stdout.write(planText(view, plan))
+        context.stdout.write(`${JSON.stringify({ state: 'plan', ...planJson(view, plan, database) })}\n`)
+      else context.stdout.write(planText(view, plan, database))
       requireHosts(view, wanted)
       if (on(flags, 'plan')) return 0
+      if (on(flags, 'accept-loss')) await letNewestLead(etcd, stop.signal)
       const report = on(flags, 'json') ? jsonReport(context) : textReport()
       const holder = `flynn-host fix (process ${process.pid})`
       const result = await runFix({ observe, etcd, authKey, holder, report, signal: stop.signal })

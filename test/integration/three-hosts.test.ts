@@ -24,6 +24,8 @@ const visitTimeoutMs = 30_000
 const writableWithinMs = 60_000
 const serverEndsWithinMs = 20_000
 const killPatroni = ['pkill', '-9', '-f', '^/usr/bin/python3 /bin/flynn_patroni.py /data/patroni.yml']
+/** First process of PostgreSQL, and those that it starts. */
+const server = '^postgres: |^[^ ]*/postgres -D /data/db'
 const volumes = '/var/lib/flynn/volumes/zfs/mnt/data'
 /** What runs on three hosts when all is well. */
 const wanted: Readonly<Record<string, number>> = {
@@ -361,4 +363,50 @@ test('the host of the primary loses its power: writable again soon, nothing ackn
   assert.ok(nodes.some(n => isPrimary(n) && n.name !== before.name))
   writer.stop()
   assert.deepEqual(lostRows(await writer.acks(), await database.rows(survivor)), [])
+})
+
+test('with the only node gone that has every acknowledged commit, nobody leads until a person accepts the loss', async () => {
+  const nodes = await database.well(3)
+  const last = nodes.find(isPrimary)
+  const others = nodes.flatMap(n => (n !== last && n.testHost ? [n.testHost] : []))
+  const [survivor] = others
+  assert.ok(last?.testHost && survivor && others.length === 2)
+  const signal = (name: string) =>
+    Promise.all(
+      others.map(h => h.run(['pkill', `-${name}`, '-f', `^/usr/bin/python3 /bin/flynn_patroni|${server}`])),
+    )
+  const writer = await database.startWriter(last.testHost)
+  await signal('STOP')
+  await poll(async () => !(await database.nodes()).some(isSyncStandby), {
+    timeoutMs: patienceMs,
+    what: 'the primary to be alone',
+  })
+  const aloneMs = Date.now()
+  const acksAlone = async () => (await writer.acks()).filter(a => a.beganMs > aloneMs)
+  await poll(async () => (await acksAlone()).length > 0, { timeoutMs: patienceMs, what: 'a row of its own' })
+  await last.testHost.powerOff()
+  await signal('CONT')
+  writer.stop()
+  const plan = await poll(
+    async () => {
+      const text = await survivor.run(['flynn-host', 'fix', '--plan'])
+      return /\(running\), .*\(running\)\./.test(text) && text
+    },
+    { timeoutMs: patienceMs, what: 'both others to wait' },
+  )
+  assert.match(plan, new RegExp(`Only ${last.name} \\(away\\) has every acknowledged commit`))
+  const told = await survivor.run(['flynn-host', 'fix', '--accept-loss'], { timeoutMs: patienceMs })
+  assert.match(told, /The cluster is repaired/)
+  const refused = await survivor.exec(['flynn-host', 'fix', '--accept-loss'])
+  assert.match(refused.stderr, /nothing has to be given up/)
+  await cluster.boot(last.testHost)
+  const whole = await database.well(3)
+  assert.ok(whole.some(n => n.name === last.name && !isPrimary(n)))
+  const alone = new Set((await acksAlone()).map(a => a.id))
+  const lost = lostRows(await writer.acks(), await database.rows(survivor))
+  assert.ok(lost.some(id => alone.has(id)))
+  assert.deepEqual(
+    lost.filter(id => !alone.has(id)),
+    [],
+  )
 })
