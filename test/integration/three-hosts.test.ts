@@ -376,13 +376,13 @@ test('with the only node gone that has every acknowledged commit, nobody leads u
       others.map(h => h.run(['pkill', `-${name}`, '-f', `^/usr/bin/python3 /bin/flynn_patroni|${server}`])),
     )
   const writer = await database.startWriter(last.testHost)
+  const stoppedMs = Date.now()
   await signal('STOP')
   await poll(async () => !(await database.nodes()).some(isSyncStandby), {
     timeoutMs: patienceMs,
     what: 'the primary to be alone',
   })
-  const aloneMs = Date.now()
-  const acksAlone = async () => (await writer.acks()).filter(a => a.beganMs > aloneMs)
+  const acksAlone = async () => (await writer.acks()).filter(a => a.ackedMs > stoppedMs)
   await poll(async () => (await acksAlone()).length > 0, { timeoutMs: patienceMs, what: 'a row of its own' })
   await last.testHost.powerOff()
   await signal('CONT')
