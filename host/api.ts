@@ -19,6 +19,7 @@ import type { ContainerRuntime } from './container/types.ts'
 import type { DiscoverdLink } from './discoverd.ts'
 import type { HostDrain } from './drain.ts'
 import { hostErrors } from './errors.ts'
+import type { PatternStore } from './fix/patterns.ts'
 import { sameProcess } from './job/job.core.ts'
 import type { JobRunner } from './job/runner.ts'
 import { withDefaults } from './job/spec.core.ts'
@@ -33,6 +34,7 @@ import {
   Job,
   type JobStats,
   NetworkConfig,
+  Patterns,
   ResourceCheck,
   Tags,
 } from './types.ts'
@@ -53,6 +55,7 @@ export type ApiOptions = {
   readonly discoverd: DiscoverdLink
   readonly tags: HostTags
   readonly drain: HostDrain
+  readonly patterns: PatternStore
   readonly network: () => NetworkConfig | undefined
   /** Makes this the host's network; rejects NETWORK_IN_USE. */
   readonly setNetwork: (config: NetworkConfig) => Promise<void>
@@ -178,7 +181,7 @@ function jobRoutes(server: Server, options: ApiOptions): void {
 }
 
 function hostRoutes(server: Server, options: ApiOptions): void {
-  const { discoverd, tags, drain } = options
+  const { discoverd, tags, drain, patterns } = options
   server.get('/host/status', async (): Promise<HostStatus> => {
     const network = options.network()
     const current = tags.current
@@ -216,6 +219,11 @@ function hostRoutes(server: Server, options: ApiOptions): void {
   server.delete('/host/drain', async (_req, reply) => {
     drain.end()
     discoverd.metaChanged()
+    return reply.send()
+  })
+  server.get('/host/patterns', async () => patterns.list())
+  server.put('/host/patterns', { schema: { body: Patterns } }, async (req, reply) => {
+    patterns.keep(req.body.map(job => acceptJob(job.id ?? '', job)))
     return reply.send()
   })
   server.post('/host/resource-check', { schema: { body: ResourceCheck } }, async req => {

@@ -14,6 +14,7 @@ import {
   type HostStatus,
   hostApiPort,
   hostServiceName,
+  type Job,
   type JobEvent,
   type JobRequest,
   type JobStats,
@@ -109,6 +110,15 @@ export class HostClient {
   /** The hosts of the cluster as this one knows them, itself among them; also without discoverd. */
   hosts(options?: CallOptions): Promise<readonly JoinRequest[]> {
     return this.#http.get('/host/hosts', options)
+  }
+
+  /** Jobs that the host was told of, and may never have had. */
+  patterns(options?: CallOptions): Promise<readonly Job[]> {
+    return this.#http.get('/host/patterns', options)
+  }
+  /** In place of those of before. Rejects with `not_found` on a host of an older version. */
+  async keepPatterns(jobs: readonly Job[], options?: CallOptions): Promise<void> {
+    await this.#http.put('/host/patterns', jobs, options)
   }
 
   /** SIGTERM, SIGKILL 30 s later; resolves when the job has ended. */

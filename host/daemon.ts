@@ -16,6 +16,7 @@ import { hostDrain } from './drain.ts'
 import type { Engines } from './engines.ts'
 import { shortenFailover } from './failover.ts'
 import { monitorCluster } from './fix/monitor.ts'
+import { patternStore } from './fix/patterns.ts'
 import { probe } from './health/probe.ts'
 import { Services } from './health/services.ts'
 import { guardSystemJobs } from './job/guardian.ts'
@@ -118,6 +119,7 @@ function makeApi(base: Base, parts: Parts, url: string) {
   const { runtime } = engines
   const server = hostApi({
     ...{ log, authKey, hostId, url, table, runner, runtime, discoverd, tags, drain },
+    patterns: patternStore(base.database),
     flags: config.flags,
     network: () => overlay.config(),
     setNetwork: wanted => overlay.set(wanted),

@@ -208,6 +208,9 @@ export type HostStatus = {
   readonly draining_since?: string
 }
 
+/** Jobs that a host is told of, so that it can start their like (host/fix/patterns.ts). */
+export const Patterns = Type.Array(Job, { maxItems: 10 })
+
 export const Tags = StringMap
 export type Tags = Static<typeof Tags>
 

@@ -8,6 +8,7 @@ import type { Logger } from '../../pkg/log/log.ts'
 import type { JoinRequest } from '../types.ts'
 import { type FixLock, isLocked, tryLock } from './lock.ts'
 import { discoverdOf, observeCluster } from './observe.ts'
+import { type Told, tellPatterns } from './patterns.ts'
 import { describeStep, type FixPlan, isWell, planFix, stepKey } from './plan.core.ts'
 import { type FixReport, runFix } from './run.ts'
 
@@ -74,9 +75,10 @@ async function lead(options: MonitorOptions, lock: FixLock, signal: AbortSignal)
   const both = AbortSignal.any([signal, own.signal])
   void lock.lost.then(() => own.abort())
   let faults: ReadonlyMap<string, number> = new Map()
+  const told: Told = new Map()
   try {
     while (!both.aborted) {
-      faults = await look(options, faults, both)
+      faults = await look(options, { faults, told }, both)
       await sleep(faults.size > 0 ? monitorPeriodMs : calmPeriodMs, both)
     }
   } catch (err) {
@@ -89,7 +91,7 @@ async function lead(options: MonitorOptions, lock: FixLock, signal: AbortSignal)
 /** One look; repairs when something has been missing for too long. Answers what is missing. */
 async function look(
   options: MonitorOptions,
-  before: ReadonlyMap<string, number>,
+  { faults: before, told }: { readonly faults: ReadonlyMap<string, number>; readonly told: Told },
   signal: AbortSignal,
 ): Promise<ReadonlyMap<string, number>> {
   const { etcd, authKey, hostId, log } = options
@@ -102,7 +104,11 @@ async function look(
   try {
     const switched = await discoverd.getMeta(monitorService, { timeoutMs: monitorPeriodMs, signal })
     if ((switched?.data as { enabled?: unknown } | null | undefined)?.enabled !== true) return new Map()
-    if (isWell(await observeCluster({ ...whole, activeOnly: true }))) return new Map()
+    const active = await observeCluster({ ...whole, activeOnly: true })
+    if (isWell(active)) {
+      await tellPatterns(active, told, { authKey, signal })
+      return new Map()
+    }
     const view = await observe()
     // Without a majority there may be another majority elsewhere.
     if (!view.services) return new Map()

@@ -1,6 +1,7 @@
 // What the planner looks at: jobs and volumes as each host tells them, services as discoverd does. Hosts are asked at the same
 // time, each with a deadline, and one that does not answer is a fact like the others.
 import { DiscoverdClient } from '../../discoverd/client.ts'
+import { isFlynnError } from '../../pkg/errors/errors.ts'
 import { HostClient, hostUrl } from '../client.ts'
 import type { HostStatus, JoinRequest } from '../types.ts'
 import type { ClusterView, HostView, ServicesView } from './plan.core.ts'
@@ -28,13 +29,18 @@ async function observeHost(
       const jobs = Object.values(await client.jobs({ ...options, active: true }))
       return { ...{ id, address, jobs }, volumes: [], leaving: false }
     }
-    const [status, jobs, volumes] = await Promise.all([
+    const [status, jobs, volumes, patterns] = await Promise.all([
       client.status(options),
       client.jobs(options),
       client.volumes(options),
+      client.patterns(options).catch((e: unknown) => {
+        // A host of an older version.
+        if (isFlynnError(e, 'not_found')) return []
+        throw e
+      }),
     ])
     return {
-      ...{ id, address, leaving: isLeaving(status) },
+      ...{ id, address, leaving: isLeaving(status), patterns },
       jobs: Object.values(jobs),
       volumes: volumes.map(v => v.id),
     }

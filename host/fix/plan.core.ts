@@ -26,6 +26,8 @@ export type HostView = {
   readonly volumes: readonly string[]
   /** It is being emptied: nothing but its own discoverd is started there. */
   readonly leaving: boolean
+  /** Jobs that ran elsewhere, of which the host was told (patterns.ts). */
+  readonly patterns?: readonly Job[]
 }
 
 /** What discoverd says about the services; addresses. */
@@ -111,10 +113,24 @@ function startEach(view: ClusterView, service: FixService): readonly FixStep[] {
   })
 }
 
-/** One, where the newest of its kind was. */
+/** Those of which one is enough, and of which a host may never have had any. */
+const toldServices: readonly FixService[] = ['scheduler', 'controller']
+
+/** The newest that runs of each kind that a host has to be told of. */
+export function patternsOf(view: ClusterView): readonly Job[] {
+  const active = answering(view).flatMap(h => h.jobs.filter(isActive))
+  return toldServices.flatMap(service => newestOf(active, fixProcesses[service])?.job ?? [])
+}
+
+function toldOf(host: Answering, service: FixService): Pick<ActiveJob, 'job' | 'created_at'> | undefined {
+  const told = (host.patterns ?? []).map(job => ({ job, created_at: '' }))
+  return newestOf(told, fixProcesses[service])
+}
+
+/** One, where the newest of its kind was; where none was, like one that a host was told of. */
 function startOne(view: ClusterView, service: FixService): readonly FixStep[] {
   const lasts = answering(view).flatMap(host => {
-    const last = host.leaving ? undefined : lastOf(host, service)
+    const last = host.leaving ? undefined : (lastOf(host, service) ?? toldOf(host, service))
     return last && hasItsVolumes(host, last.job) ? [{ host, last }] : []
   })
   const [newest] = lasts.sort((a, b) => b.last.created_at.localeCompare(a.last.created_at))

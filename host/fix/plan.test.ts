@@ -8,6 +8,7 @@ import {
   describeStep,
   type HostView,
   isWell,
+  patternsOf,
   planFix,
   type ServicesView,
 } from './plan.core.ts'
@@ -126,6 +127,28 @@ test('of several earlier jobs the newest is the pattern', () => {
   ]
   const view = { hosts: [host('h1', jobs)], services: { ...well, controllers: [] } }
   assert.equal(steps(view)[0], 'start controller on h1, like h1-new')
+})
+
+test('a host that never had a controller starts one like that it was told of', () => {
+  const elsewhere = [
+    job('h2-web', 'controller', 'web', 'up', [], 1),
+    job('h2-s', 'controller', 'scheduler', 'up'),
+  ]
+  const told = patternsOf({ hosts: [host('h1', []), host('h2', elsewhere)], services: well })
+  assert.deepEqual(
+    told.map(j => j.id),
+    ['h2-s', 'h2-web'],
+  )
+  const lost = { ...host('h2', undefined), jobs: undefined }
+  const without = { ...well, schedulerLeader: undefined, controllers: [] }
+  const view = { hosts: [{ ...host('h1', []), patterns: told }, lost], services: without }
+  assert.deepEqual(steps(view).slice(0, 2), [
+    'start scheduler on h1, like h2-s',
+    'start controller on h1, like h2-web',
+  ])
+  const own = job('h1-web', 'controller', 'web', 'down')
+  const known = { hosts: [{ ...host('h1', [own]), patterns: told }, lost], services: without }
+  assert.equal(steps(known)[1], 'start controller on h1, like h1-web')
 })
 
 test('a job of an app of the same name that is no system app is no pattern', () => {

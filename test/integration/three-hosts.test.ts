@@ -154,6 +154,16 @@ test('the database has a primary, a synchronous standby and a third node, each o
   assert.equal(named.addr, `${primary?.host}:5432`)
 })
 
+test('every host is told what it takes to start a controller and a scheduler', async () => {
+  const types = async (h: TestHost) =>
+    (await cluster.host(h).patterns()).map(j => j.metadata?.['flynn-controller.type'])
+  for (const h of cluster.hosts)
+    await poll(async () => (await types(h)).join(' ') === 'scheduler web', {
+      timeoutMs: patienceMs,
+      what: `${h.name} to be told`,
+    })
+})
+
 test('when Patroni is killed its server ends too, the standby takes over, and the old primary comes back in step', async () => {
   const before = (await database.well(3)).find(isPrimary)
   const host = before?.testHost
