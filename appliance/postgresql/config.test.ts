@@ -4,8 +4,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { isFlynnError } from '../../pkg/errors/errors.ts'
+import { silentLogger } from '../../pkg/log/log.ts'
 import { derivePassword } from './client.ts'
-import { type ConfigPaths, findInstallation, nodeFacts, nodeName, writeConfig } from './config.ts'
+import {
+  type ConfigPaths,
+  dropEmptyOrigins,
+  findInstallation,
+  nodeFacts,
+  nodeName,
+  writeConfig,
+} from './config.ts'
 import { fromResourceId, scramSecret, toResource } from './databases.ts'
 
 async function temporary(t: TestContext): Promise<string> {
@@ -41,6 +49,19 @@ test('data is never opened by another version of the server', async t => {
   assert.equal(await findInstallation(installDir, volumeDir), join(installDir, '15'))
   await writeFile(join(volumeDir, 'PG_VERSION'), '11\n')
   await assert.rejects(findInstallation(installDir, volumeDir), e => isFlynnError(e, 'no_binaries'))
+})
+
+test('a record of origins is removed when it is empty, and only then', async t => {
+  const dir = await temporary(t)
+  const path = join(dir, 'db/pg_logical/replorigin_checkpoint')
+  await dropEmptyOrigins(dir, silentLogger())
+  await mkdir(join(dir, 'db/pg_logical'), { recursive: true })
+  await writeFile(path, 'some')
+  await dropEmptyOrigins(dir, silentLogger())
+  assert.equal((await stat(path)).size, 4)
+  await writeFile(path, '')
+  await dropEmptyOrigins(dir, silentLogger())
+  await assert.rejects(stat(path), { code: 'ENOENT' })
 })
 
 test('a missing password is named', async t => {

@@ -1,6 +1,6 @@
 // Finds out what Patroni's configuration needs (environment, volume, binaries, etcd's members from discoverd) and
 // writes it. Runs to its end before Patroni starts; makes the service first, so that nobody else makes it wrongly.
-import { access, chmod, mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { access, chmod, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { DiscoverdClient } from '../../discoverd/client.ts'
 import { sleep } from '../../pkg/clock/clock.ts'
@@ -110,6 +110,22 @@ export async function findEtcd(discoverd: DiscoverdClient, service: string, log:
 function nearFirst(etcdHosts: readonly string[], servers: string): string[] {
   const near = URL.canParse(servers) ? `${new URL(servers).hostname}:${etcdPort}` : ''
   return etcdHosts.toSorted((a, b) => Number(b === near) - Number(a === near))
+}
+
+/**
+ * Removes the record of replication origins when it is empty, which no server has written: zfs-fuse forgets its content when
+ * the power goes within two seconds of a checkpoint, and no server starts with it. Without one none is known; a subscription
+ * begins where its publisher says.
+ */
+export async function dropEmptyOrigins(volumeDir: string, log: Logger): Promise<void> {
+  const path = join(volumeDir, 'db', 'pg_logical', 'replorigin_checkpoint')
+  const size = await stat(path).then(
+    s => s.size,
+    () => undefined,
+  )
+  if (size !== 0) return
+  await rm(path)
+  log.warn({ path }, 'record of replication origins was empty, going on without it')
 }
 
 /** Everything that the configuration is made of. `etcdHosts` come from `findEtcd`. */

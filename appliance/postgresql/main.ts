@@ -5,7 +5,15 @@ import { describeError } from '../../pkg/errors/errors.ts'
 import { createLogger, type Logger } from '../../pkg/log/log.ts'
 import { createPool, pgOptionsFromEnv } from '../../pkg/pg/pg.ts'
 import { postgresApi } from './api.ts'
-import { findEtcd, imagePaths, nodeFacts, required, serviceName, writeConfig } from './config.ts'
+import {
+  dropEmptyOrigins,
+  findEtcd,
+  imagePaths,
+  nodeFacts,
+  required,
+  serviceName,
+  writeConfig,
+} from './config.ts'
 import { announcePrimary, isPrimaryRole, keepLeader } from './leader.ts'
 import { keepReplicas } from './replicas.ts'
 import { postgresPort } from './types.ts'
@@ -17,6 +25,7 @@ const poolConnectionsMax = 4
 async function config(log: Logger, file: string): Promise<void> {
   const etcdHosts = await findEtcd(new DiscoverdClient(), serviceName(env), log)
   await writeConfig(file, await nodeFacts(env, imagePaths, etcdHosts))
+  await dropEmptyOrigins(imagePaths.volumeDir, log)
   log.info({ file, etcdHosts }, 'configuration written')
 }
 

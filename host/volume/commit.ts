@@ -1,25 +1,12 @@
 // zfs-fuse 0.7 forgets that a file has unsynced writes when its last descriptor is closed: an fsync through a new one, as
-// databases do at a checkpoint, returns at once and does nothing (container/README.md, test/track-record.md). So every write
-// is synced as it is made, through the descriptor that made it; what has no descriptor, a rename for example, reaches the
-// disk with the next transaction group, which is ended here. Started by store.ts.
+// databases do at a checkpoint, returns at once and does nothing (README.md, test/track-record.md). Such writes reach the disk
+// with the next transaction group, up to 30 s later, so here one is ended more often. Started by store.ts.
 import { sleep } from '../../pkg/clock/clock.ts'
 import type { Logger } from '../../pkg/log/log.ts'
-import { findMount } from '../../pkg/mount/mount.ts'
-import { run } from '../../pkg/proc/run.ts'
 import { zfs } from './zfs.ts'
 
-/** What a power cut may take of renames; OpenZFS ends a group as often, zfs-fuse each 30 s. Each time is a run of `zfs`. */
-export const commitIntervalMs = 5_000
-const remountTimeoutMs = 10_000
-
-/**
- * A volume whose writes return when they are on the disk. A write of 4 KB with its fdatasync takes as long as without; writes
- * of 8 KB that nobody syncs come to 12 MB a second instead of 80, of 1 MB to 150 instead of 180.
- */
-export async function writeThrough(path: string): Promise<void> {
-  if ((await findMount(path))?.superOptions.includes('sync')) return
-  await run(['mount', '-i', '-o', 'remount,sync', path], { timeoutMs: remountTimeoutMs })
-}
+/** What a power cut may take of the writes that zfs-fuse forgot. Each time is a run of `zfs`. */
+export const commitIntervalMs = 2_000
 
 /** Until the signal aborts; a failure is logged and the next turn tries again. */
 export async function keepCommitting(dataset: string, log: Logger, signal: AbortSignal): Promise<void> {

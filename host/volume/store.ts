@@ -12,7 +12,7 @@ import { run } from '../../pkg/proc/run.ts'
 import { engineErrors } from '../container/errors.ts'
 import type { TransferStream, Volume, VolumeEvent, VolumeStore } from '../container/types.ts'
 import type { HostPaths } from '../paths.ts'
-import { keepCommitting, writeThrough } from './commit.ts'
+import { keepCommitting } from './commit.ts'
 import { usesZfsFuse, ZfsFuse } from './fuse.ts'
 import { keepGrowing } from './growth.ts'
 import { dataRoot, openPool } from './pool.ts'
@@ -134,10 +134,7 @@ export class ZfsVolumeStore implements VolumeStore {
     const id = volumeId(dataset)
     try {
       const waits = this.#options.isIncoming?.(id) === true
-      if (dataset.kind === 'filesystem' && !waits) {
-        await this.#mount(dataset)
-        if (this.#fuse) await writeThrough(this.#path('data', id))
-      }
+      if (dataset.kind === 'filesystem' && !waits) await this.#mount(dataset)
       this.#broken.delete(dataset.name)
       const known = this.#volumes.has(id)
       const volume = this.#toVolume(dataset)
@@ -256,17 +253,13 @@ export class ZfsVolumeStore implements VolumeStore {
   }
 
   async setReadonly(id: string, readonly: boolean): Promise<void> {
-    const { dataset, volume } = this.#entry(id, 'data')
-    await zfs(['set', `readonly=${readonly ? 'on' : 'off'}`, dataset])
-    // It is mounted anew by that.
-    if (this.#fuse && (await findMount(volume.path))) await writeThrough(volume.path)
+    await zfs(['set', `readonly=${readonly ? 'on' : 'off'}`, this.#entry(id, 'data').dataset])
   }
 
   async mount(id: string): Promise<void> {
     const { dataset } = this.#entry(id, 'data')
     await zfs(['set', 'canmount=on', dataset])
     for (const d of await listDatasets(dataset, false)) await this.#mount(d)
-    if (this.#fuse) await writeThrough(this.#path('data', id))
   }
 
   send(snapshotId: string, base: string | undefined): TransferStream {

@@ -121,6 +121,36 @@ print(may_lead(None), may_lead({'leader': 'new', 'sync_standby': None}, paused=T
   assert.equal(await python(script), 'False False\nTrue True\nTrue True\n')
 })
 
+test('files that a checkpoint syncs are held open for as long as they are there', async () => {
+  const script = `
+import os
+import tempfile
+from flynn_patroni import HeldFiles, is_on_zfs_fuse
+
+def write(name):
+    with open(os.path.join(data, 'pg_xact', name), 'w') as f:
+        f.write(name)
+
+with tempfile.TemporaryDirectory() as data:
+    files = HeldFiles()
+    files.look(data)
+    print(len(files.held), is_on_zfs_fuse(data))
+    os.mkdir(os.path.join(data, 'pg_xact'))
+    for n in range(40):
+        write('%04X' % n)
+    files.look(data)
+    before = dict(files.held)
+    files.look(data)
+    print(len(before), files.held == before, min(os.path.basename(p) for p in before))
+    os.rename(os.path.join(data, 'pg_xact'), os.path.join(data, 'old'))
+    os.mkdir(os.path.join(data, 'pg_xact'))
+    write('0027')
+    files.look(data)
+    print([os.path.basename(p) for p in files.held], [open('/proc/self/fd/%d' % fd).read() for fd in files.held.values()])
+`
+  assert.equal(await python(script), "0 False\n32 True 0008\n['0027'] ['0027']\n")
+})
+
 test('the near member of etcd is asked while it answers, and again some time after it came back', async () => {
   const script = `
 import os
