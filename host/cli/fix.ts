@@ -1,5 +1,6 @@
 // `flynn-host fix`: repairs a cluster whose parts are gone, also when the controller and discoverd are (contract host.md 9.2).
 // The hosts' own job tables tell what ran. Planner and runner are those of the monitor.
+import { isFlynnError } from '../../pkg/errors/errors.ts'
 import { EtcdClient } from '../../pkg/etcd/client.ts'
 import { stderrProgress } from '../../pkg/progress/progress.ts'
 import { HostClient, hostUrl } from '../client.ts'
@@ -50,6 +51,19 @@ function requireHosts(view: ClusterView, minHosts: number): void {
   if (answer >= minHosts) return
   const silent = view.hosts.filter(h => h.jobs === undefined).map(h => `${h.id} (${h.address})`)
   throw fixErrors.TOO_FEW_HOSTS({ found: answer, wanted: minHosts, silent: silent.join(', ') || 'more' })
+}
+
+/** Without a majority nothing can be known of it, and nothing is to be decided; the rest of the plan can be shown. */
+async function databaseThatWaits(
+  view: ClusterView,
+  etcd: EtcdClient,
+  signal: AbortSignal,
+): Promise<WaitingDatabase | undefined> {
+  if (!view.services || view.services.postgresLeader !== undefined) return undefined
+  return readWaitingDatabase(etcd, signal).catch((e: unknown) => {
+    if (isFlynnError(e, 'etcd_unavailable')) return undefined
+    throw e
+  })
 }
 
 /** What people read before anything is done. */
@@ -156,8 +170,7 @@ Examples:
     try {
       const view = await observe(stop.signal)
       const plan = planFix(view)
-      // Without a majority nothing can be known of it, and nothing is to be decided.
-      const database = view.services && (await readWaitingDatabase(etcd, stop.signal))
+      const database = await databaseThatWaits(view, etcd, stop.signal)
       if (on(flags, 'json'))
         context.stdout.write(`${JSON.stringify({ state: 'plan', ...planJson(view, plan, database) })}\n`)
       else context.stdout.write(planText(view, plan, database))
