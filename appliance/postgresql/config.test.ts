@@ -8,7 +8,7 @@ import { silentLogger } from '../../pkg/log/log.ts'
 import { derivePassword } from './client.ts'
 import {
   type ConfigPaths,
-  dropEmptyOrigins,
+  dropTornOrigins,
   findInstallation,
   nodeFacts,
   nodeName,
@@ -51,17 +51,21 @@ test('data is never opened by another version of the server', async t => {
   await assert.rejects(findInstallation(installDir, volumeDir), e => isFlynnError(e, 'no_binaries'))
 })
 
-test('a record of origins is removed when it is empty, and only then', async t => {
+test('a record of origins is removed when its end is missing, and only then', async t => {
   const dir = await temporary(t)
   const path = join(dir, 'db/pg_logical/replorigin_checkpoint')
-  await dropEmptyOrigins(dir, silentLogger())
+  await dropTornOrigins(dir, silentLogger())
   await mkdir(join(dir, 'db/pg_logical'), { recursive: true })
-  await writeFile(path, 'some')
-  await dropEmptyOrigins(dir, silentLogger())
-  assert.equal((await stat(path)).size, 4)
-  await writeFile(path, '')
-  await dropEmptyOrigins(dir, silentLogger())
-  await assert.rejects(stat(path), { code: 'ENOENT' })
+  for (const bytes of [8, 24, 40]) {
+    await writeFile(path, 'x'.repeat(bytes))
+    await dropTornOrigins(dir, silentLogger())
+    assert.equal((await stat(path)).size, bytes)
+  }
+  for (const bytes of [0, 4, 20, 36]) {
+    await writeFile(path, 'x'.repeat(bytes))
+    await dropTornOrigins(dir, silentLogger())
+    await assert.rejects(stat(path), { code: 'ENOENT' }, `${bytes} bytes`)
+  }
 })
 
 test('a missing password is named', async t => {

@@ -112,20 +112,23 @@ function nearFirst(etcdHosts: readonly string[], servers: string): string[] {
   return etcdHosts.toSorted((a, b) => Number(b === near) - Number(a === near))
 }
 
+/** A magic number and a checksum around records of 16 bytes (PostgreSQL 15, origin.c). */
+const areOrigins = (bytes: number): boolean => bytes >= 8 && (bytes - 8) % 16 === 0
+
 /**
- * Removes the record of replication origins when it is empty, which no server has written: zfs-fuse forgets its content when
- * the power goes within two seconds of a checkpoint, and no server starts with it. Without one none is known; a subscription
- * begins where its publisher says.
+ * Removes the record of replication origins when its end is missing, which no server has written: zfs-fuse forgets some of it
+ * when the power goes within two seconds of a checkpoint, and no server starts with it. Without one none is known; a
+ * subscription begins where its publisher says.
  */
-export async function dropEmptyOrigins(volumeDir: string, log: Logger): Promise<void> {
+export async function dropTornOrigins(volumeDir: string, log: Logger): Promise<void> {
   const path = join(volumeDir, 'db', 'pg_logical', 'replorigin_checkpoint')
   const size = await stat(path).then(
     s => s.size,
     () => undefined,
   )
-  if (size !== 0) return
+  if (size === undefined || areOrigins(size)) return
   await rm(path)
-  log.warn({ path }, 'record of replication origins was empty, going on without it')
+  log.warn({ path, bytes: size }, 'record of replication origins is not whole, going on without it')
 }
 
 /** Everything that the configuration is made of. `etcdHosts` come from `findEtcd`. */

@@ -6,7 +6,7 @@ import { createLogger, type Logger } from '../../pkg/log/log.ts'
 import { createPool, pgOptionsFromEnv } from '../../pkg/pg/pg.ts'
 import { postgresApi } from './api.ts'
 import {
-  dropEmptyOrigins,
+  dropTornOrigins,
   findEtcd,
   imagePaths,
   nodeFacts,
@@ -25,7 +25,7 @@ const poolConnectionsMax = 4
 async function config(log: Logger, file: string): Promise<void> {
   const etcdHosts = await findEtcd(new DiscoverdClient(), serviceName(env), log)
   await writeConfig(file, await nodeFacts(env, imagePaths, etcdHosts))
-  await dropEmptyOrigins(imagePaths.volumeDir, log)
+  await dropTornOrigins(imagePaths.volumeDir, log)
   log.info({ file, etcdHosts }, 'configuration written')
 }
 
