@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -15,6 +15,7 @@ import {
   writeConfig,
 } from './config.ts'
 import { fromResourceId, scramSecret, toResource } from './databases.ts'
+import { crc32c } from './origins.core.ts'
 
 async function temporary(t: TestContext): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'flynn-pgconfig-'))
@@ -51,20 +52,32 @@ test('data is never opened by another version of the server', async t => {
   await assert.rejects(findInstallation(installDir, volumeDir), e => isFlynnError(e, 'no_binaries'))
 })
 
-test('a record of origins is removed when its end is missing, and only then', async t => {
+test('a record of origins is removed when no server has written it, and only then', async t => {
   const dir = await temporary(t)
   const path = join(dir, 'db/pg_logical/replorigin_checkpoint')
   await dropTornOrigins(dir, silentLogger())
   await mkdir(join(dir, 'db/pg_logical'), { recursive: true })
-  for (const bytes of [8, 24, 40]) {
-    await writeFile(path, 'x'.repeat(bytes))
-    await dropTornOrigins(dir, silentLogger())
-    assert.equal((await stat(path)).size, bytes)
+  assert.equal(crc32c(Buffer.from('123456789')), 0xe3069283)
+  const record = (origins: number) => {
+    const body = Buffer.alloc(4 + 16 * origins, 7)
+    body.writeUInt32LE(0x1257dade)
+    const crc = Buffer.alloc(4)
+    crc.writeUInt32LE(crc32c(body))
+    return Buffer.concat([body, crc])
   }
-  for (const bytes of [0, 4, 20, 36]) {
-    await writeFile(path, 'x'.repeat(bytes))
+  // As a server without any writes it.
+  assert.equal(record(0).toString('hex'), 'deda571236b2006a')
+  for (const whole of [record(0), record(2)]) {
+    await writeFile(path, whole)
     await dropTornOrigins(dir, silentLogger())
-    await assert.rejects(stat(path), { code: 'ENOENT' }, `${bytes} bytes`)
+    assert.deepEqual(await readFile(path), whole)
+    const hole = Buffer.from(whole)
+    hole.fill(0, 0, 4)
+    for (const torn of [whole.subarray(0, 0), whole.subarray(0, 4), whole.subarray(0, -1), hole]) {
+      await writeFile(path, torn)
+      await dropTornOrigins(dir, silentLogger())
+      await assert.rejects(stat(path), { code: 'ENOENT' })
+    }
   }
 })
 

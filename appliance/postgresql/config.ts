@@ -1,6 +1,6 @@
 // Finds out what Patroni's configuration needs (environment, volume, binaries, etcd's members from discoverd) and
 // writes it. Runs to its end before Patroni starts; makes the service first, so that nobody else makes it wrongly.
-import { access, chmod, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { access, chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { DiscoverdClient } from '../../discoverd/client.ts'
 import { sleep } from '../../pkg/clock/clock.ts'
@@ -9,6 +9,7 @@ import type { Logger } from '../../pkg/log/log.ts'
 import { derivePassword } from './client.ts'
 import { type NodeFacts, renderConfig } from './config.core.ts'
 import { errors } from './errors.ts'
+import { areOrigins } from './origins.core.ts'
 import { defaultService, patroniPort, postgresPort } from './types.ts'
 
 export const discoverdRetryMs = 500
@@ -112,23 +113,19 @@ function nearFirst(etcdHosts: readonly string[], servers: string): string[] {
   return etcdHosts.toSorted((a, b) => Number(b === near) - Number(a === near))
 }
 
-/** A magic number and a checksum around records of 16 bytes (PostgreSQL 15, origin.c). */
-const areOrigins = (bytes: number): boolean => bytes >= 8 && (bytes - 8) % 16 === 0
-
 /**
- * Removes the record of replication origins when its end is missing, which no server has written: zfs-fuse forgets some of it
- * when the power goes within two seconds of a checkpoint, and no server starts with it. Without one none is known; a
+ * Removes the record of replication origins when it is not what a server has written: zfs-fuse forgets some of it when the power goes within two seconds of a checkpoint, and no server starts with it. Without one none is known; a
  * subscription begins where its publisher says.
  */
 export async function dropTornOrigins(volumeDir: string, log: Logger): Promise<void> {
   const path = join(volumeDir, 'db', 'pg_logical', 'replorigin_checkpoint')
-  const size = await stat(path).then(
-    s => s.size,
-    () => undefined,
-  )
-  if (size === undefined || areOrigins(size)) return
+  const file = await readFile(path).catch((e: NodeJS.ErrnoException) => {
+    if (e.code === 'ENOENT') return undefined
+    throw e
+  })
+  if (file === undefined || areOrigins(file)) return
   await rm(path)
-  log.warn({ path, bytes: size }, 'record of replication origins is not whole, going on without it')
+  log.warn({ path, bytes: file.length }, 'record of replication origins is not whole, going on without it')
 }
 
 /** Everything that the configuration is made of. `etcdHosts` come from `findEtcd`. */
