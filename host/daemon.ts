@@ -26,6 +26,7 @@ import { JobTable } from './job/table.ts'
 import { enterCluster, joinRoutes } from './join.ts'
 import { feedAggregators } from './log/aggregator.ts'
 import { LogMux } from './log/mux.ts'
+import { standInForShims } from './log/stand-in.ts'
 import { refuseDeadHosts } from './network/dead-hosts.ts'
 import { Overlay, wasLeased } from './network/overlay.ts'
 import { assertMember, endRemoved, leaving, markRemoved, removalRoutes } from './removal.ts'
@@ -196,6 +197,13 @@ function beginWork(base: Base, parts: Parts): { readonly over: Promise<unknown> 
   discoverd.registerThrough(peerIps)
   parts.sinks.start()
   stop.signal.addEventListener('abort', () => parts.sinks.close(), { once: true })
+  const { runtime } = base.engines
+  const copiedJobs = () =>
+    table.active().flatMap(({ job: { id, config: process }, pid }) => {
+      const piped = process.tty === true || process.stdin === true
+      return pid === undefined || piped ? [] : [{ id, pid, stdio: runtime.stdio(id) }]
+    })
+  standInForShims({ jobs: copiedJobs, log }, stop.signal).catch(base.fatal)
   const endGuard = guardSystemJobs({
     ...{ table, runner, hostId, log },
     discoverdJobId: () => discoverd.jobId,

@@ -1,0 +1,104 @@
+// Stands in for a shim that has stopped copying. containerd's shim (1.6) copies a job's output from a pipe to its file, and
+// gives that up for good at the first write that fails, on a full disk for example. Nobody would read the pipe any more, and
+// the job would stand still as soon as 64 KB are in it. Whoever finds that the shim has closed the file reads the pipe in its
+// place, appends to the file as the shim did, and throws away what the disk does not take. Started by daemon.ts.
+import { closeSync, constants, openSync, writeSync } from 'node:fs'
+import { readdir, readFile, stat } from 'node:fs/promises'
+import { Socket } from 'node:net'
+import { sleep } from '../../pkg/clock/clock.ts'
+import type { Logger } from '../../pkg/log/log.ts'
+import type { ContainerStdio } from '../container/types.ts'
+
+/** A job may stand still for so long. Each look is some twenty `stat` a job. */
+export const copyCheckMs = 10_000
+/** Descriptors of a process that are looked at; a shim has some twenty. */
+const descriptorsMax = 200
+
+export type CopiedJob = {
+  readonly id: string
+  /** Of the container's first process. */
+  readonly pid: number
+  readonly stdio: ContainerStdio
+}
+
+export type StandInOptions = {
+  /** Jobs that run, and whose output goes to files. */
+  readonly jobs: () => readonly CopiedJob[]
+  readonly log: Logger
+}
+
+/** The shim is the parent of the container's first process. */
+async function parentOf(pid: number): Promise<number> {
+  const text = await readFile(`/proc/${pid}/stat`, 'utf8')
+  return Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[1])
+}
+
+/** Not another process that has got its number. */
+async function isOfJob({ id, pid }: CopiedJob): Promise<boolean> {
+  return (await readFile(`/proc/${pid}/cgroup`, 'utf8')).includes(id)
+}
+
+async function hasOpen(pid: number, path: string): Promise<boolean> {
+  const wanted = await stat(path)
+  for (const fd of (await readdir(`/proc/${pid}/fd`)).slice(0, descriptorsMax)) {
+    // Closed meanwhile.
+    const found = await stat(`/proc/${pid}/fd/${fd}`).catch(() => undefined)
+    if (found && found.ino === wanted.ino && found.dev === wanted.dev) return true
+  }
+  return false
+}
+
+/** Writes what the disk takes; answers how much it did not take. */
+function append(fd: number, chunk: Uint8Array): number {
+  for (let at = 0; at < chunk.length; ) {
+    try {
+      at += writeSync(fd, chunk, at)
+    } catch {
+      return chunk.length - at
+    }
+  }
+  return 0
+}
+
+/** Copies until the job's last writer is gone. */
+function standIn(job: CopiedJob, descriptor: 1 | 2, path: string, log: Logger): Socket {
+  // As a socket, so that no thread is tied up.
+  const pipe = openSync(`/proc/${job.pid}/fd/${descriptor}`, constants.O_RDONLY | constants.O_NONBLOCK)
+  const socket = new Socket({ fd: pipe, readable: true, writable: false })
+  const file = openSync(path, constants.O_WRONLY | constants.O_APPEND)
+  let lost = 0
+  socket.on('data', chunk => {
+    lost += append(file, chunk)
+  })
+  socket.on('error', err => log.warn({ job: job.id, path, err }, 'output of a job cannot be read any more'))
+  socket.on('close', () => {
+    closeSync(file)
+    if (lost > 0) log.warn({ job: job.id, path, bytes: lost }, 'output that the disk did not take is lost')
+  })
+  return socket
+}
+
+/** Looks until the signal aborts. The jobs that it stands in for stand still then, until the next daemon looks. */
+export async function standInForShims({ jobs, log }: StandInOptions, signal: AbortSignal): Promise<void> {
+  const copied = new Map<string, Socket>()
+  const look = async (job: CopiedJob, descriptor: 1 | 2, path: string | undefined) => {
+    if (path === undefined || copied.has(path) || (await hasOpen(await parentOf(job.pid), path))) return
+    const { mode } = await stat(`/proc/${job.pid}/fd/${descriptor}`)
+    if ((mode & constants.S_IFMT) !== constants.S_IFIFO || !(await isOfJob(job))) return
+    log.warn({ job: job.id, path }, 'the shim has stopped copying the output of a job, doing it instead')
+    const socket = standIn(job, descriptor, path, log)
+    copied.set(path, socket)
+    socket.once('close', () => copied.delete(path))
+  }
+  while (!signal.aborted) {
+    for (const job of jobs())
+      try {
+        await look(job, 1, job.stdio.stdout)
+        await look(job, 2, job.stdio.stderr)
+      } catch (err) {
+        log.debug({ job: job.id, err }, 'a job that has ended meanwhile')
+      }
+    await sleep(copyCheckMs, signal).catch(() => undefined)
+  }
+  for (const socket of copied.values()) socket.destroy()
+}
