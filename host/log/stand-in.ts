@@ -2,14 +2,23 @@
 // gives that up for good at the first write that fails, on a full disk for example. Nobody would read the pipe any more, and
 // the job would stand still as soon as 64 KB are in it. Whoever finds that the shim has closed the file reads the pipe in its
 // place, appends to the file as the shim did, and throws away what the disk does not take. Started by daemon.ts.
-import { closeSync, constants, openSync, writeSync } from 'node:fs'
-import { readdir, readFile, stat } from 'node:fs/promises'
+import {
+  closeSync,
+  constants,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  statSync,
+  writeSync,
+} from 'node:fs'
 import { Socket } from 'node:net'
 import { sleep } from '../../pkg/clock/clock.ts'
 import type { Logger } from '../../pkg/log/log.ts'
 import type { ContainerStdio } from '../container/types.ts'
 
-/** A job may stand still for so long. Each look is some twenty `stat` a job. */
+/** A job may stand still for so long. Each look is some twenty `readlink` a job, without a thread each. */
 export const copyCheckMs = 10_000
 /** Descriptors of a process that are looked at; a shim has some twenty. */
 const descriptorsMax = 200
@@ -28,24 +37,27 @@ export type StandInOptions = {
 }
 
 /** The shim is the parent of the container's first process. */
-async function parentOf(pid: number): Promise<number> {
-  const text = await readFile(`/proc/${pid}/stat`, 'utf8')
+function parentOf(pid: number): number {
+  const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
   return Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[1])
 }
 
 /** Not another process that has got its number. */
-async function isOfJob({ id, pid }: CopiedJob): Promise<boolean> {
-  return (await readFile(`/proc/${pid}/cgroup`, 'utf8')).includes(id)
+function isOfJob({ id, pid }: CopiedJob): boolean {
+  return readFileSync(`/proc/${pid}/cgroup`, 'utf8').includes(id)
 }
 
-async function hasOpen(pid: number, path: string): Promise<boolean> {
-  const wanted = await stat(path)
-  for (const fd of (await readdir(`/proc/${pid}/fd`)).slice(0, descriptorsMax)) {
-    // Closed meanwhile.
-    const found = await stat(`/proc/${pid}/fd/${fd}`).catch(() => undefined)
-    if (found && found.ino === wanted.ino && found.dev === wanted.dev) return true
+function openFiles(pid: number): ReadonlySet<string> {
+  const names = readdirSync(`/proc/${pid}/fd`).slice(0, descriptorsMax)
+  return new Set(names.flatMap(name => target(`/proc/${pid}/fd/${name}`) ?? []))
+}
+
+function target(link: string): string | undefined {
+  try {
+    return readlinkSync(link)
+  } catch {
+    return undefined // Closed meanwhile.
   }
-  return false
 }
 
 /** Writes what the disk takes; answers how much it did not take. */
@@ -62,10 +74,16 @@ function append(fd: number, chunk: Uint8Array): number {
 
 /** Copies until the job's last writer is gone. */
 function standIn(job: CopiedJob, descriptor: 1 | 2, path: string, log: Logger): Socket {
-  // As a socket, so that no thread is tied up.
   const pipe = openSync(`/proc/${job.pid}/fd/${descriptor}`, constants.O_RDONLY | constants.O_NONBLOCK)
+  // As a socket, so that no thread is tied up.
   const socket = new Socket({ fd: pipe, readable: true, writable: false })
-  const file = openSync(path, constants.O_WRONLY | constants.O_APPEND)
+  let file: number
+  try {
+    file = openSync(path, constants.O_WRONLY | constants.O_APPEND)
+  } catch (e) {
+    socket.destroy()
+    throw e
+  }
   let lost = 0
   socket.on('data', chunk => {
     lost += append(file, chunk)
@@ -81,10 +99,14 @@ function standIn(job: CopiedJob, descriptor: 1 | 2, path: string, log: Logger): 
 /** Looks until the signal aborts. The jobs that it stands in for stand still then, until the next daemon looks. */
 export async function standInForShims({ jobs, log }: StandInOptions, signal: AbortSignal): Promise<void> {
   const copied = new Map<string, Socket>()
-  const look = async (job: CopiedJob, descriptor: 1 | 2, path: string | undefined) => {
-    if (path === undefined || copied.has(path) || (await hasOpen(await parentOf(job.pid), path))) return
-    const { mode } = await stat(`/proc/${job.pid}/fd/${descriptor}`)
-    if ((mode & constants.S_IFMT) !== constants.S_IFIFO || !(await isOfJob(job))) return
+  const look = (job: CopiedJob) => {
+    const copying = openFiles(parentOf(job.pid))
+    for (const [descriptor, path] of [[1, job.stdio.stdout] as const, [2, job.stdio.stderr] as const])
+      if (path !== undefined && !copied.has(path) && !copying.has(realpathSync(path)))
+        takeOver(job, descriptor, path)
+  }
+  const takeOver = (job: CopiedJob, descriptor: 1 | 2, path: string) => {
+    if (!statSync(`/proc/${job.pid}/fd/${descriptor}`).isFIFO() || !isOfJob(job)) return
     log.warn({ job: job.id, path }, 'the shim has stopped copying the output of a job, doing it instead')
     const socket = standIn(job, descriptor, path, log)
     copied.set(path, socket)
@@ -93,8 +115,7 @@ export async function standInForShims({ jobs, log }: StandInOptions, signal: Abo
   while (!signal.aborted) {
     for (const job of jobs())
       try {
-        await look(job, 1, job.stdio.stdout)
-        await look(job, 2, job.stdio.stderr)
+        look(job)
       } catch (err) {
         log.debug({ job: job.id, err }, 'a job that has ended meanwhile')
       }
