@@ -199,10 +199,9 @@ function beginWork(base: Base, parts: Parts): { readonly over: Promise<unknown> 
   stop.signal.addEventListener('abort', () => parts.sinks.close(), { once: true })
   const { runtime } = base.engines
   const copiedJobs = () =>
-    table.active().flatMap(({ job: { id, config: process }, pid }) => {
-      const piped = process.tty === true || process.stdin === true
-      return pid === undefined || piped ? [] : [{ id, pid, stdio: runtime.stdio(id) }]
-    })
+    table
+      .active()
+      .flatMap(({ job: { id }, pid }) => (pid === undefined ? [] : [{ id, pid, stdio: runtime.stdio(id) }]))
   standInForShims({ jobs: copiedJobs, log }, stop.signal).catch(base.fatal)
   const endGuard = guardSystemJobs({
     ...{ table, runner, hostId, log },

@@ -114,8 +114,9 @@ function nearFirst(etcdHosts: readonly string[], servers: string): string[] {
 }
 
 /**
- * Removes the record of replication origins when it is not what a server has written: zfs-fuse forgets some of it when the power goes within two seconds of a checkpoint, and no server starts with it. Without one none is known; a
- * subscription begins where its publisher says.
+ * Removes the record of replication origins when it is not what a server has written: zfs-fuse forgets some of it when the
+ * power goes within two seconds of a checkpoint, and no server starts with it. Without one none is known; a subscription
+ * begins where its publisher says.
  */
 export async function dropTornOrigins(volumeDir: string, log: Logger): Promise<void> {
   const path = join(volumeDir, 'db', 'pg_logical', 'replorigin_checkpoint')

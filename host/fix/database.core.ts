@@ -50,7 +50,7 @@ export function describeWaiting(database: WaitingDatabase): string {
   const others = database.others.map(n => `${n.name} at ${n.address} (${n.state})`).join(', ')
   return [
     `postgres: nobody leads. Only ${named} has every acknowledged commit and may; there are ${others}.`,
-    '  Switch on the hosts that are off and wait. If that data are lost for good, let the newest of the others lead with:',
+    '  Switch on the hosts that are off and wait. If those data are lost for good, let the newest of the others lead with:',
     '  flynn-host fix --accept-loss',
     '',
   ].join('\n')

@@ -38,7 +38,7 @@ export async function readWaitingDatabase(
  * Forgets whom Patroni was waiting for, so that the newest node that is there leads. What only the others had acknowledged
  * is lost with that, also should they come back: they are rewound.
  */
-export async function letNewestLead(etcd: EtcdClient, signal: AbortSignal): Promise<WaitingDatabase> {
+export async function letNewestLead(etcd: EtcdClient, signal: AbortSignal): Promise<void> {
   const database = await readWaitingDatabase(etcd, signal)
   if (!database) throw databaseErrors.NOT_WAITING()
   const able = database.named.find(n => n.there && n.state === 'running')
@@ -58,6 +58,7 @@ export async function letNewestLead(etcd: EtcdClient, signal: AbortSignal): Prom
     },
     { signal, timeoutMs: writeTimeoutMs },
   )
-  if (!succeeded && !repeated) throw databaseErrors.CHANGED()
-  return database
+  // An answer that got lost: it may have been our own doing.
+  const done = succeeded || (repeated && !(await readWaitingDatabase(etcd, signal)))
+  if (!done) throw databaseErrors.CHANGED()
 }

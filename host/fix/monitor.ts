@@ -106,7 +106,7 @@ async function look(
     if ((switched?.data as { enabled?: unknown } | null | undefined)?.enabled !== true) return new Map()
     const active = await observeCluster({ ...whole, activeOnly: true })
     if (isWell(active)) {
-      await tellPatterns(active, told, { authKey, signal })
+      await tellPatterns(active, told, { authKey, log, signal })
       return new Map()
     }
     const view = await observe()

@@ -31,7 +31,7 @@ export type CopiedJob = {
 }
 
 export type StandInOptions = {
-  /** Jobs that run, and whose output goes to files. */
+  /** Jobs that run; those whose output goes to pipes are left alone. */
   readonly jobs: () => readonly CopiedJob[]
   readonly log: Logger
 }
@@ -60,16 +60,25 @@ function target(link: string): string | undefined {
   }
 }
 
-/** Writes what the disk takes; answers how much it did not take. */
-function append(fd: number, chunk: Uint8Array): number {
-  for (let at = 0; at < chunk.length; ) {
-    try {
-      at += writeSync(fd, chunk, at)
-    } catch {
-      return chunk.length - at
-    }
+/** Writes what the disk takes; what it does not take is counted, and told once and at the end. */
+function appender(fd: number, tell: (lost: { readonly bytes: number; readonly err?: unknown }) => void) {
+  let bytes = 0
+  return {
+    append(chunk: Uint8Array) {
+      for (let at = 0; at < chunk.length; )
+        try {
+          at += writeSync(fd, chunk, at)
+        } catch (err) {
+          if (bytes === 0) tell({ bytes: chunk.length - at, err })
+          bytes += chunk.length - at
+          return
+        }
+    },
+    close() {
+      closeSync(fd)
+      if (bytes > 0) tell({ bytes })
+    },
   }
-  return 0
 }
 
 /** Copies until the job's last writer is gone. */
@@ -84,16 +93,18 @@ function standIn(job: CopiedJob, descriptor: 1 | 2, path: string, log: Logger): 
     socket.destroy()
     throw e
   }
-  let lost = 0
-  socket.on('data', chunk => {
-    lost += append(file, chunk)
-  })
+  const { append, close } = appender(file, lost =>
+    log.warn({ job: job.id, path, ...lost }, 'output that the disk does not take is lost'),
+  )
+  socket.on('data', append)
   socket.on('error', err => log.warn({ job: job.id, path, err }, 'output of a job cannot be read any more'))
-  socket.on('close', () => {
-    closeSync(file)
-    if (lost > 0) log.warn({ job: job.id, path, bytes: lost }, 'output that the disk did not take is lost')
-  })
+  socket.on('close', close)
   return socket
+}
+
+/** Of a job that has ended meanwhile. */
+function isGone(err: unknown): boolean {
+  return err instanceof Error && 'code' in err && (err.code === 'ENOENT' || err.code === 'ESRCH')
 }
 
 /** Looks until the signal aborts. The jobs that it stands in for stand still then, until the next daemon looks. */
@@ -106,7 +117,8 @@ export async function standInForShims({ jobs, log }: StandInOptions, signal: Abo
         takeOver(job, descriptor, path)
   }
   const takeOver = (job: CopiedJob, descriptor: 1 | 2, path: string) => {
-    if (!statSync(`/proc/${job.pid}/fd/${descriptor}`).isFIFO() || !isOfJob(job)) return
+    const piped = statSync(`/proc/${job.pid}/fd/${descriptor}`).isFIFO()
+    if (!piped || !statSync(path).isFile() || !isOfJob(job)) return
     log.warn({ job: job.id, path }, 'the shim has stopped copying the output of a job, doing it instead')
     const socket = standIn(job, descriptor, path, log)
     copied.set(path, socket)
@@ -117,7 +129,7 @@ export async function standInForShims({ jobs, log }: StandInOptions, signal: Abo
       try {
         look(job)
       } catch (err) {
-        log.debug({ job: job.id, err }, 'a job that has ended meanwhile')
+        if (!isGone(err)) log.warn({ job: job.id, err }, 'the output of a job cannot be looked after')
       }
     await sleep(copyCheckMs, signal).catch(() => undefined)
   }

@@ -222,6 +222,7 @@ test('zfs-fuse forgets nothing of a file that somebody holds open', async t => {
   for (const file of files) {
     await writeFile(file, '')
     const held = await open(file)
+    // Of the zfs-fuse that is gone by then: closing it fails.
     t.after(() => held.close().catch(() => undefined))
     await writeFile(file, 'written, closed')
     await writeSyncedAgain(file)

@@ -16,9 +16,9 @@ And two habits changed that made a failover seconds longer:
   standby first had to find another. Here it stays with the first that it was configured with, which is on its own host.
 - A standby asks the primary for its state before it takes its place, and waited 2 s for one whose host is off.
 
-And on zfs-fuse files of the server are held open, because that forgets at their last close what was not synced.
-
 And one that wrote to etcd, and so to its disk, once a second for nothing: the position in the log, without having moved.
+
+On zfs-fuse it also holds files of the server open, because that forgets at their last close what was not synced.
 
 Started in place of /usr/bin/patroni.
 """
@@ -167,6 +167,7 @@ def is_same(path, fd):
         return False
 
 
+@functools.cache
 def is_on_zfs_fuse(path):
     with open('/proc/self/mounts') as f:
         mounts = [line.split(' ')[1:3] for line in f]
