@@ -164,6 +164,17 @@ test('every host is told what it takes to start a controller and a scheduler', a
     })
 })
 
+test('on zfs-fuse Patroni holds open what a checkpoint syncs', async t => {
+  const inside = `p=$(pgrep -f '^/usr/bin/python3 /bin/flynn_patroni.py'); ls -l /proc/$p/fd`
+  for (const h of cluster.hosts) {
+    if ((await h.exec(['pgrep', '-x', 'zfs-fuse'])).code !== 0) return t.skip('the kernel has ZFS')
+    await poll(async () => / \/data\/db\/pg_xact\/0000$/m.test(await h.run(['sh', '-c', inside])), {
+      timeoutMs: patienceMs,
+      what: `${h.name} to hold them`,
+    })
+  }
+})
+
 test('when Patroni is killed its server ends too, the standby takes over, and the old primary comes back in step', async () => {
   const before = (await database.well(3)).find(isPrimary)
   const host = before?.testHost
