@@ -151,8 +151,8 @@ export class SimScheduler {
 
   #syncFormations(): void {
     if (this.#world.table.away) return
-    const formations = [...this.#world.formations.values()].filter(f =>
-      Object.values(f.counts).some(n => n > 0),
+    const formations = [...this.#world.formations.values()].filter(
+      f => f.scale !== undefined || Object.values(f.counts).some(n => n > 0),
     )
     this.dispatch({ kind: 'formations', formations })
   }

@@ -115,14 +115,26 @@ async function deleteFormation(ctx: Context, req: FastifyRequest): Promise<void>
   if ((await write(ctx, w => requestScale(w, wish))) === undefined) notFound()
 }
 
+/** Those that ask for a process, and those whose scale request waits to be told done, of which a scheduler may have lost sight. */
 async function activeFormations(db: Db): Promise<readonly ExpandedFormation[]> {
   const total = sql<number>`(SELECT coalesce(sum(value::integer), 0) FROM jsonb_each_text(processes))`
   const rows = await db
     .selectFrom('formations')
     .selectAll()
     .where('deleted_at', 'is', null)
-    .where(sql<boolean>`jsonb_typeof(processes) = 'object'`)
-    .where(eb => eb(total, '>', 0))
+    .where(eb =>
+      eb.or([
+        eb.and([sql<boolean>`jsonb_typeof(processes) = 'object'`, eb(total, '>', 0)]),
+        eb.exists(
+          eb
+            .selectFrom('scale_requests')
+            .select('scale_request_id')
+            .whereRef('scale_requests.app_id', '=', 'formations.app_id')
+            .whereRef('scale_requests.release_id', '=', 'formations.release_id')
+            .where('scale_requests.state', '=', 'pending'),
+        ),
+      ]),
+    )
     .orderBy('updated_at', 'desc')
     .execute()
   return expand(db, rows)

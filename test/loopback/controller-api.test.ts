@@ -292,6 +292,17 @@ test('an expanded formation carries app, release, artifacts and the pending requ
   assert.ok(active.some(f => f.release.id === release.id))
 })
 
+test('a formation that asks for nothing counts as active until its scale request is told done', async () => {
+  const app = await newApp()
+  const release = await newRelease(app)
+  const isActive = async () =>
+    (await controller.client.activeFormations()).some(f => f.release.id === release.id)
+  const request = await controller.client.createScale(app.name, release.id, { new_processes: { web: 0 } })
+  assert.ok(await isActive())
+  await controller.client.putScale(app.name, release.id, { ...request, state: 'complete' })
+  assert.ok(!(await isActive()))
+})
+
 test('a scale request takes null times and empty tags, and fills in what is missing', async () => {
   const app = await newApp()
   const release = await newRelease(app)
