@@ -12,6 +12,7 @@ import { fromFormation, fromRecordedJobs, fromVolume } from './convert.core.ts'
 import { Effects } from './effects.ts'
 import { follow } from './follow.ts'
 import { Hosts } from './hosts.ts'
+import { Leadership } from './leadership.ts'
 import { step } from './scheduler.core.ts'
 import { SinkSync, sinkSyncMs } from './sinks.ts'
 import { emptyState, formationKey, type Happening, type State } from './state.core.ts'
@@ -27,8 +28,6 @@ export const leadingListTimeoutMs = 2_000
 export const firstListTimeoutMs = 10_000
 /** After a power cut the database may take so long to answer. */
 export const firstRecordsTimeoutMs = 600_000
-/** Without news from discoverd for so long, another may lead: nothing is changed any more. */
-export const leaderSilenceMaxMs = 20_000
 
 export type SchedulerOptions = {
   readonly controller: ControllerClient
@@ -57,6 +56,7 @@ export class Scheduler {
   #stepping = false
   #wake: NodeJS.Timeout | undefined
   #registration: Registration | undefined
+  #leadership: Leadership | undefined
   #running: Promise<unknown> | undefined
 
   constructor(options: SchedulerOptions) {
@@ -96,6 +96,7 @@ export class Scheduler {
 
   /** One event through the core. Events that effects cause at once wait until it is through. */
   dispatch(happening: Happening): void {
+    this.#leadership?.look()
     this.#inbox.push(happening)
     if (this.#stepping || this.#stop.signal.aborted) return
     this.#stepping = true
@@ -151,7 +152,13 @@ export class Scheduler {
       signal,
       log,
     })
-    void this.#followLeader(this.#registration.instance.id).catch(ended('leader'))
+    this.#leadership = new Leadership({
+      ...{ discoverd, log, signal, ownId: this.#registration.instance.id },
+      leads: () => this.#state.leader,
+      prepare: () => this.#beforeLeading(),
+      change: leader => this.dispatch({ kind: 'leader', leader }),
+    })
+    void this.#leadership.run().catch(ended('leader'))
     this.#every(hostCheckMs, () => this.#hosts.check(this.#state))
     this.#every(tickMs, async () => this.dispatch({ kind: 'tick' }))
     this.#every(jobSyncMs, () => this.#syncJobs())
@@ -256,32 +263,6 @@ export class Scheduler {
   }
 
   // Leadership ------------------------------------------------------------------------------------------------------
-
-  async #followLeader(ownId: string): Promise<void> {
-    const { discoverd, log } = this.#options
-    const { signal } = this.#stop
-    let silence: NodeJS.Timeout | undefined
-    const lead = async (leads: boolean): Promise<void> => {
-      if (leads === this.#state.leader) return
-      log.info({ leads }, leads ? 'leads the cluster' : 'does not lead')
-      if (leads) await this.#beforeLeading()
-      this.dispatch({ kind: 'leader', leader: leads })
-    }
-    let leaderId: string | undefined
-    const onState = (state: 'connected' | 'disconnected'): void => {
-      clearTimeout(silence)
-      if (state === 'disconnected') silence = setTimeout(() => void lead(false), leaderSilenceMaxMs).unref()
-    }
-    try {
-      for await (const event of discoverd.watch(schedulerService, { signal, onState })) {
-        // A leader event without an instance comes between two leaders (4.1).
-        if (event.kind === 'leader' && event.instance) leaderId = event.instance.id
-        if (event.kind === 'leader' || event.kind === 'current') await lead(leaderId === ownId)
-      }
-    } finally {
-      clearTimeout(silence)
-    }
-  }
 
   /** A new leader looks at everything again before it acts. */
   async #beforeLeading(): Promise<void> {

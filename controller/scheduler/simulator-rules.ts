@@ -52,6 +52,8 @@ export class Rules {
       this.#violated(`${load?.starts} starts under way on ${host.id}`)
     if (job.attempts === 1 && !job.system && (load?.memoryBytes ?? 0) > (host.memoryBytes ?? Infinity))
       this.#violated(`${host.id} promised ${load?.memoryBytes} of ${host.memoryBytes} bytes`)
+    // Asking again whether a start came through: the host's own table keeps a second writer out.
+    if (job.attempts > 1) return
     for (const volume of effect.volumes)
       for (const uuid of state.index.holders.of(volume.id))
         if (uuid !== job.uuid && state.jobs.get(uuid)?.onHost)

@@ -1,6 +1,7 @@
 // One scheduler process of a simulated world: the core with its timers and streams. Messages to it are late, out of order,
-// lost or doubled; it freezes, and goes on as if nothing had been when it thaws. Used by simulator.ts only.
+// lost or doubled; it freezes, and does not lead when it thaws, as leadership.ts has it. Used by simulator.ts only.
 
+import { standstillMaxMs } from './leadership.ts'
 import { step } from './scheduler.core.ts'
 import type { World } from './simulator.ts'
 import { Rules } from './simulator-rules.ts'
@@ -21,6 +22,7 @@ export class SimScheduler {
   readonly #world: World
   readonly #rules: Rules
   #asleep: (() => void)[] = []
+  #frozenAtMs = 0
   #wakeAtMs: number | undefined
 
   constructor(world: World, number: number) {
@@ -54,10 +56,13 @@ export class SimScheduler {
 
   freeze(): void {
     this.frozen = true
+    this.#frozenAtMs = this.#world.nowMs
   }
 
   thaw(): void {
     this.frozen = false
+    if (this.alive && this.#world.nowMs - this.#frozenAtMs >= standstillMaxMs)
+      this.dispatch({ kind: 'leader', leader: false })
     for (const run of this.#asleep.splice(0)) this.#do(run)
   }
 

@@ -1,8 +1,10 @@
 // The scheduler at work: on a real controller, PostgreSQL, etcd, discoverd and host daemon (jobs are plain processes).
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
+import { isDeepStrictEqual } from 'node:util'
 import type { Job } from '../../controller/types.ts'
 import { poll } from '../../pkg/clock/clock.ts'
+import { call } from '../fixtures/controller.ts'
 import {
   addresses,
   brokenProcess,
@@ -240,3 +242,45 @@ test('of two schedulers one acts, and the other takes over when it is gone', asy
   const afterwards = await scaleTo(client, app, release, { worker: 3 })
   assert.ok(ids(before).every(id => ids(afterwards).includes(id)))
 })
+
+test('one that led and stood still, while another took over, does nothing about what it missed', async () => {
+  const { client } = platform
+  const app = await newApp('still')
+  const release = await createRelease(client, app, { worker: idleProcess })
+  const [job] = await scaleTo(client, app, release, { worker: 1 })
+  const other = await platform.startScheduler()
+  scheduler.freeze()
+  // Both are in its streams when it thaws, one after the other; the other one sees the second only.
+  for (const worker of [0, 1]) await client.createScale(app.id, release.id, { new_processes: { worker } })
+  await poll(() => leads(other), { timeoutMs: patienceMs, what: 'the other to lead' })
+  scheduler.thaw()
+  await poll(async () => !(await leads(scheduler)) && (await knows(scheduler, app.id, { worker: 1 })), {
+    timeoutMs: patienceMs,
+    what: 'the first to know what went on',
+  })
+  // Whoever leads goes on.
+  const jobs = await scaleTo(client, app, release, { worker: 2 })
+  assert.ok(ids(jobs).includes(job?.uuid ?? ''))
+  assert.equal((await client.jobs(app.id)).length, 2)
+  await other.kill()
+})
+
+async function leads(of: TestProcess): Promise<boolean> {
+  return (await debugState(of)).is_leader ?? false
+}
+
+async function knows(of: TestProcess, app: string, counts: Record<string, number>): Promise<boolean> {
+  const { formations } = await debugState(of)
+  return Object.values(formations).some(f => f.appId === app && isDeepStrictEqual(f.counts, counts))
+}
+
+type DebugState = {
+  readonly is_leader?: boolean
+  readonly formations: Readonly<Record<string, { readonly appId: string; readonly counts: unknown }>>
+}
+
+async function debugState(of: TestProcess): Promise<DebugState> {
+  const { key } = platform.controller
+  const { json } = await call({ url: `http://127.0.0.1:${of.port}`, key }, 'GET', '/debug/state')
+  return json as DebugState
+}
