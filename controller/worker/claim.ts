@@ -1,5 +1,5 @@
 // A claim on a piece of work that lasts longer than a database connection: an advisory lock that is taken again when the
-// connection was lost. Whoever finds it taken by then leaves the work to the other. Called by deployment.ts.
+// connection was lost. Whoever finds it taken by then, or the work done, leaves it so. Called by deployment.ts.
 import pg from 'pg'
 import { backoff, sleep } from '../../pkg/clock/clock.ts'
 import { clientConfig, type PgOptions } from '../../pkg/pg/pg.ts'
@@ -9,18 +9,28 @@ export const claimDatabaseWaitMs = 180_000
 const claimCheckTimeoutMs = 5_000
 const claimClass = 4_711_007
 
+/** `over`: there is nothing left to do; another may have done it while the claim was lost. */
+export type Hold = 'held' | 'taken' | 'over'
+
+export type Work = {
+  /** What is claimed. */
+  readonly name: string
+  /** Gives a row for as long as there is something to do. */
+  readonly open: { readonly text: string; readonly values: readonly unknown[] }
+}
+
 export class Claim {
   readonly #database: PgOptions
-  readonly #name: string
+  readonly #work: Work
   #client: pg.Client | undefined
 
-  constructor(database: PgOptions, name: string) {
+  constructor(database: PgOptions, work: Work) {
     this.#database = database
-    this.#name = name
+    this.#work = work
   }
 
-  /** True when the work is ours now. Rejects when the database stays away. */
-  async hold(signal: AbortSignal): Promise<boolean> {
+  /** Takes the claim, or looks whether it still stands. Rejects when the database stays away. */
+  async hold(signal: AbortSignal): Promise<Hold> {
     const deadline = Date.now() + claimDatabaseWaitMs
     const delays = backoff({ minMs: 100, maxMs: 2_000 })
     for (;;) {
@@ -35,12 +45,19 @@ export class Claim {
     }
   }
 
-  async #attempt(): Promise<boolean> {
-    if (this.#client !== undefined) {
-      // The lock lives as long as the session does.
-      await this.#client.query({ text: 'SELECT 1', query_timeout: claimCheckTimeoutMs } as pg.QueryConfig)
-      return true
-    }
+  async #attempt(): Promise<Hold> {
+    const client = this.#client ?? (await this.#lock())
+    if (client === undefined) return 'taken'
+    const { text, values } = this.#work.open
+    const config = { text, values: [...values], query_timeout: claimCheckTimeoutMs } as pg.QueryConfig
+    // The lock lives as long as the session does: that this one answers says that it stands.
+    const { rowCount } = await client.query(config)
+    if (rowCount !== 0) return 'held'
+    await this.release()
+    return 'over'
+  }
+
+  async #lock(): Promise<pg.Client | undefined> {
     const client = new pg.Client(clientConfig(this.#database))
     // A lost connection is met at the next query.
     client.on('error', () => undefined)
@@ -48,11 +65,11 @@ export class Claim {
     await client.connect()
     const { rows } = await client.query<{ held: boolean }>(
       'SELECT pg_try_advisory_lock($1, hashtext($2)) AS held',
-      [claimClass, this.#name],
+      [claimClass, this.#work.name],
     )
-    if (rows[0]?.held === true) return true
+    if (rows[0]?.held === true) return client
     await this.release()
-    return false
+    return undefined
   }
 
   /** Gives the work free. Safe to call twice. */

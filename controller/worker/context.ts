@@ -5,7 +5,7 @@ import type { HttpClient } from '../../pkg/http/client.ts'
 import type { Logger } from '../../pkg/log/log.ts'
 import type { ControllerClient } from '../client.ts'
 import type { Db } from '../schema/write.ts'
-import type { Claim } from './claim.ts'
+import type { Claim, Work } from './claim.ts'
 
 export type TaskContext = {
   readonly controller: ControllerClient
@@ -17,7 +17,6 @@ export type TaskContext = {
   readonly hostCount: () => Promise<number>
   /** Instances of a discoverd service. */
   readonly instances: (service: string) => Promise<readonly Instance[]>
-  /** A claim on the work of that name. */
-  readonly claim: (name: string) => Claim
+  readonly claim: (work: Work) => Claim
   readonly blobstore: HttpClient
 }

@@ -41,13 +41,22 @@ export function runDeployment(ctx: TaskContext, payload: { readonly ID: string }
 
 /** One worker at a time: a deployment of the database loses its task, because the queue lives there. */
 async function claimed(ctx: TaskContext, id: string): Promise<void> {
-  const claim = ctx.claim(`deployment ${id}`)
+  const claim = ctx.claim({
+    name: `deployment ${id}`,
+    open: {
+      text: 'SELECT FROM deployments WHERE deployment_id = $1 AND finished_at IS NULL',
+      values: [id],
+    },
+  })
+  const taken = () => errors.DEPLOYMENT_TAKEN({ deployment: id })
+  // What another has brought to its end meanwhile is not touched any more.
   const check = async (): Promise<void> => {
-    if (!(await claim.hold(ctx.signal))) throw errors.DEPLOYMENT_TAKEN({ deployment: id })
+    if ((await claim.hold(ctx.signal)) !== 'held') throw taken()
   }
   try {
-    await check()
-    await carryOut(ctx, id, check)
+    const hold = await claim.hold(ctx.signal)
+    if (hold === 'taken') throw taken()
+    if (hold === 'held') await carryOut(ctx, id, check)
   } finally {
     await claim.release()
   }
@@ -55,7 +64,7 @@ async function claimed(ctx: TaskContext, id: string): Promise<void> {
 
 async function carryOut(ctx: TaskContext, id: string, check: () => Promise<void>): Promise<void> {
   const deployment = await orUndefined(ctx.controller.deployment(id, { signal: ctx.signal }))
-  if (deployment === undefined || deployment.finished_at !== undefined) return
+  if (deployment === undefined) return
   const log = ctx.log.child({ deployment: deployment.id, app: deployment.app })
   log.info({ strategy: deployment.strategy, release: deployment.new_release }, 'deployment begins')
   const cancelled = watchCancellation(ctx, id)

@@ -29,7 +29,7 @@ export const errors = errorTable({
   },
   DEPLOYMENT_TAKEN: {
     status: 503,
-    message: 'another worker goes on with deployment {deployment}',
+    message: 'another worker took deployment {deployment} over',
     retry: true,
   },
   DATABASE_UNHEALTHY: {

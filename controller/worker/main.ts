@@ -46,7 +46,7 @@ const ctx: TaskContext = {
   signal: stopping.signal,
   hostCount: async () => Math.max(1, (await discoverd.instances(hostServiceName)).length),
   instances: service => discoverd.instances(service),
-  claim: name => new Claim(database, name),
+  claim: work => new Claim(database, work),
   blobstore: new HttpClient({ url: env['BLOBSTORE_URL'] ?? blobstoreUrl }),
 }
 const server = httpd({

@@ -1,8 +1,12 @@
 // The worker's tasks on a real controller, PostgreSQL, discoverd, scheduler and host daemon (jobs are plain processes).
 import assert from 'node:assert/strict'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import pg from 'pg'
 import { isNotFound } from '../../controller/client.ts'
 import type {
   App,
@@ -13,6 +17,7 @@ import type {
   Release,
 } from '../../controller/types.ts'
 import { poll, sleep } from '../../pkg/clock/clock.ts'
+import { clientConfig, pgOptionsFromEnv } from '../../pkg/pg/pg.ts'
 import {
   addresses,
   brokenProcess,
@@ -231,6 +236,55 @@ test('a deployment that somebody cancels is rolled back and says so', async () =
   assert.equal((await upJobs(client, app, old)).length, 2)
   assert.equal((await client.app(app.id)).release, old.id)
 })
+
+test('a worker that stood still while another brought the deployment to its end leaves it so', async t => {
+  const { client } = platform
+  const stepMs = 8_000
+  const { app, old, service } = await webApp('one-by-one', 1)
+  await client.updateApp(app.id, { deploy_timeout: stepMs / 1000 })
+  const dir = await mkdtemp(join(tmpdir(), 'flynn-test-worker-'))
+  t.after(() => rm(dir, { recursive: true }))
+  const signal = join(dir, 'go')
+  const late = httpProcess(service, 'new')
+  const code = `const begin = () => { ${late.args?.at(-1)} }
+    const look = () => require('fs').existsSync('${signal}') ? begin() : setTimeout(look, 50)
+    look()`
+  const fresh = await createRelease(client, app, { web: { ...late, args: [process.execPath, '-e', code] } })
+  const deployment = await client.createDeployment(app.id, fresh.id)
+  const begunMs = Date.now()
+  await poll(async () => (await client.jobs(app.id)).some(j => j.release === fresh.id), {
+    timeoutMs: patienceMs,
+    what: 'a new job',
+  })
+  worker.freeze()
+  await loseLocks()
+  await writeFile(signal, '')
+  const other = await startWorker()
+  assert.equal((await outcome(deployment)).status, 'complete')
+  // Its step was over time when it goes on: it would take everything back.
+  await sleep(Math.max(0, begunMs + stepMs - Date.now()))
+  worker.thaw()
+  await poll(() => worker.log().includes('deployment_taken'), {
+    timeoutMs: patienceMs,
+    what: 'the first worker to leave the deployment to the other',
+  })
+  assert.equal((await upJobs(client, app, fresh)).length, 1)
+  assert.equal((await upJobs(client, app, old)).length, 0)
+  assert.equal((await client.appRelease(app.id)).id, fresh.id)
+  await other.kill('SIGTERM')
+})
+
+/** What the database does when a machine no longer answers: its sessions end, and the locks that they hold. */
+async function loseLocks(): Promise<void> {
+  const db = new pg.Client(clientConfig(pgOptionsFromEnv(platform.controller.databaseEnv, 'test')))
+  await db.connect()
+  const { rowCount } = await db.query(
+    `SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()
+     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+  )
+  await db.end()
+  assert.ok((rowCount ?? 0) >= 2)
+}
 
 const held: ProcessType = { ...idleProcess, volumes: [{ path: '/data' }] }
 const critical = { 'flynn-system-app': 'true', 'flynn-system-critical': 'true' }
