@@ -195,3 +195,30 @@ test('a source that dies for good after its last data was sent is not waited for
   assert.equal(inUse(world, id).filter(h => h !== home.id).length, 1)
   assert.equal(world.liveJobs('app:r', 'db').filter(j => j.status === 'running').length, 2)
 })
+
+test('a volume goes back to a host that comes back with the copy it had given up', () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const { world } = start(seed, 2, { db: 1 })
+    const [home, other] = [...world.hosts.values()].sort((a, b) => b.volumes.size - a.volumes.size)
+    assert.ok(home && other)
+    const [id = ''] = home.volumes
+    const givenUp = () => {
+      const fence = home.fences.get(id)
+      return fence?.kind === 'retired' && fence.committed
+    }
+    world.setDraining(home, true)
+    for (let at = 0; at < 60_000 && !givenUp(); at += 5) world.run(5)
+    home.powerOff()
+    world.run(30_000)
+    assert.deepEqual(inUse(world, id), [other.id])
+    world.setDraining(home, false)
+    world.setDraining(other, true)
+    world.run(10_000)
+    home.powerOn()
+    world.run(180_000)
+    assert.deepEqual(inUse(world, id), [home.id], `seed ${seed}`)
+    assert.deepEqual([...other.volumes], [])
+    assert.deepEqual(world.violations, [])
+    assert.equal(world.liveJobs('app:r', 'db').filter(j => j.status === 'running').length, 1)
+  }
+})

@@ -77,10 +77,12 @@ function adoptCopies(step: Step): void {
   }
 }
 
-/** Begun before its hosts had told that it had come further already. */
+/** Begun before its hosts had told: that it had come further already, or that the target has an old copy to be cleared away. */
 function isOvertaken(move: Move, copy: Copy): boolean {
   const early = move.phase === 'copy' || move.phase === 'ready'
-  return early && !move.busy && copy.kind === 'retired' && copy.hostId === move.from
+  return (
+    early && !move.busy && copy.kind === 'retired' && (copy.hostId === move.from || copy.hostId === move.to)
+  )
 }
 
 /**
