@@ -222,3 +222,31 @@ test('a volume goes back to a host that comes back with the copy it had given up
     assert.equal(world.liveJobs('app:r', 'db').filter(j => j.status === 'running').length, 1)
   }
 })
+
+test('a copy that went into use while its source was away is the data, though nobody wrote it down and the drain was cancelled', () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const { world, home, id } = startWithData(seed, 2)
+    const other = [...world.hosts.values()].find(h => h !== home)
+    assert.ok(other)
+    const isComplete = () => {
+      const fence = other.fences.get(id)
+      return fence?.kind === 'incoming' && fence.complete
+    }
+    world.setDraining(home, true)
+    for (let at = 0; at < 60_000 && !isComplete(); at += 5) world.run(5)
+    home.powerOff()
+    for (let at = 0; at < 60_000 && other.fences.has(id); at += 5) world.run(5)
+    assert.deepEqual([...other.fences], [])
+    world.scheduler.kill()
+    world.setDraining(home, false)
+    home.powerOn()
+    world.run(20_000)
+    world.startScheduler()
+    world.run(180_000)
+    assert.deepEqual(inUse(world, id), [other.id], `seed ${seed}`)
+    assert.deepEqual([...home.fences], [])
+    assert.equal(world.table.volumes.get(id)?.volume.hostId, other.id)
+    assert.deepEqual(world.violations, [])
+    assert.equal(world.liveJobs('app:r', 'db').filter(j => j.status === 'running').length, 2)
+  }
+})

@@ -68,6 +68,9 @@ function adoptCopies(step: Step): void {
   for (const copy of [...step.draft.copies.values()]) {
     const volume = step.draft.volumes.get(copy.volumeId)
     const move = step.draft.moves.get(copy.volumeId)
+    // It went into use without the source's word, which was away, and nobody came to write it down.
+    if (move?.phase === 'undo' && !move.busy && copy.kind === 'active' && copy.hostId === move.to)
+      setMove(step, move, { phase: 'finish', failures: 0 })
     if (move !== undefined && !isOvertaken(move, copy)) continue
     step.draft.moves.delete(copy.volumeId)
     if (volume === undefined || (volume.state === 'destroyed' && copy.kind !== 'active')) continue
