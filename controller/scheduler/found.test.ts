@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Bench, formation, plain } from './bench.ts'
 import { hostFailuresMax } from './hosts.core.ts'
-import type { HostJob, RecordedJob } from './state.core.ts'
+import type { HostJob, RecordedJob, Volume } from './state.core.ts'
 
 const report = (uuid: string, extra: Partial<HostJob> = {}): HostJob => ({
   uuid,
@@ -106,4 +106,65 @@ test('a second answer to one start changes nothing', () => {
   bench.nowMs += 1_000
   bench.send({ kind: 'tick' })
   assert.equal(bench.take('place').length, 1)
+})
+
+test('a stop that the leader before asked a host for is asked about there, though we know of no host', () => {
+  const follower = new Bench()
+  follower.send({ kind: 'host', host: { id: 'h1', tags: {}, shutdown: false } })
+  follower.send({ kind: 'hostJobs', hostId: 'h1', jobs: [] })
+  follower.send({ kind: 'formation', formation: formation({ web: 1 }) })
+  for (const uuid of ['asked', 'elsewhere'])
+    follower.send({ kind: 'recordedJobs', jobs: [row(uuid, { state: 'pending' })] })
+  follower.send({ kind: 'loaded' })
+  follower.send({
+    kind: 'recordedJobs',
+    jobs: [
+      row('asked', { state: 'stopping', hostId: 'h1' }),
+      row('elsewhere', { state: 'stopping', hostId: 'gone' }),
+    ],
+  })
+  follower.send({ kind: 'leader', leader: true })
+  assert.deepEqual(
+    follower.take('inspect').map(e => [e.hostId, e.uuid]),
+    [['h1', 'asked']],
+  )
+  follower.send({ kind: 'hostJobMissing', hostId: 'h1', uuid: 'asked' })
+  const ended = follower.take('recordJob').filter(r => r.state === 'down')
+  assert.deepEqual(ended.map(r => r.job.uuid).sort(), ['asked', 'elsewhere'])
+})
+
+test('a move to another host than the one that the source has given its volume to is given up', () => {
+  const hosts = ['source', 'target', 'other']
+  const bench = new Bench().lead(Object.fromEntries(hosts.map(id => [id, {}])))
+  const volume: Volume = {
+    id: 'v',
+    hostId: 'source',
+    appId: 'app',
+    releaseId: 'r1',
+    type: 'db',
+    path: '/data',
+    deleteOnStop: false,
+    state: 'created',
+    decommissioned: false,
+    createdMs: 0,
+  }
+  bench.send({ kind: 'volume', volume })
+  bench.send({ kind: 'host', host: { id: 'target', tags: {}, shutdown: false, draining: true } })
+  bench.send({ kind: 'host', host: { id: 'source', tags: {}, shutdown: false, draining: true } })
+  assert.deepEqual(
+    bench.take('copyVolume').map(e => e.to),
+    ['other'],
+  )
+  bench.send({ kind: 'volumeCopied', volumeId: 'v', to: 'other', bytes: 1, tookMs: 1 })
+  bench.send({ kind: 'tick' })
+  assert.equal(bench.take('finishMove')[0]?.to, 'other')
+  const fence = { volumeId: 'v', hostId: 'source', kind: 'retired', peer: 'target', committed: true } as const
+  bench.send({ kind: 'hostVolumes', hostId: 'source', ids: ['v'], fenced: [fence] })
+  bench.send({ kind: 'moveFailed', volumeId: 'v', message: 'committed to another' })
+  bench.nowMs += 1_000
+  bench.send({ kind: 'tick' })
+  assert.deepEqual(
+    bench.take('finishMove').map(e => e.to),
+    ['target'],
+  )
 })

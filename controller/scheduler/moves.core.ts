@@ -80,12 +80,16 @@ function adoptCopies(step: Step): void {
   }
 }
 
-/** Begun before its hosts had told: that it had come further already, or that the target has an old copy to be cleared away. */
+/**
+ * Begun before its hosts had told: that it had come further already, that the target has an old copy to be cleared away, or that
+ * the source has given the volume up for another target.
+ */
 function isOvertaken(move: Move, copy: Copy): boolean {
-  const early = move.phase === 'copy' || move.phase === 'ready'
-  return (
-    early && !move.busy && copy.kind === 'retired' && (copy.hostId === move.from || copy.hostId === move.to)
-  )
+  if (move.busy || copy.kind !== 'retired') return false
+  if (move.phase === 'copy' || move.phase === 'ready')
+    return copy.hostId === move.from || copy.hostId === move.to
+  const elsewhere = copy.committed === true && copy.peer !== undefined && copy.peer !== move.to
+  return elsewhere && copy.hostId === move.from && move.phase !== 'settle'
 }
 
 /**

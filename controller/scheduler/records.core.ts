@@ -1,8 +1,8 @@
 // The controller's own list of active jobs against what the hosts say (contract controller.md 4.9). Read once before
 // the scheduler acts, and again every 30 seconds.
-import { asksNothing } from './job.core.ts'
+import { asksNothing, finishJob } from './job.core.ts'
 import type { Job, RecordedJob } from './state.core.ts'
-import { acting, dropJob, isActive, record, type Step, setJob, wireState } from './step.core.ts'
+import { acting, dropJob, isActive, isUnplaced, record, type Step, setJob, wireState } from './step.core.ts'
 import { registerUnknown } from './volumes.core.ts'
 
 /** A row that is younger may belong to a one-off job that its host has not reported yet. */
@@ -34,10 +34,18 @@ function mergeRow(step: Step, job: Job, row: RecordedJob): void {
     restarts: Math.max(job.restarts, row.restarts),
   })
   // The leader before us was stopping it; settleStop goes on with that once we act.
-  if (!acting(step) && row.state === 'stopping' && isActive(merged))
-    setJob(step, merged, { phase: 'stopping', stopAgainMs: step.nowMs })
+  if (!acting(step) && row.state === 'stopping' && isActive(merged)) {
+    const stopping = setJob(step, merged, { phase: 'stopping', stopAgainMs: step.nowMs })
+    if (isUnplaced(merged)) askWhereRecorded(step, stopping, row.hostId)
+  }
   // A job that was up stays up; a new scheduler does not wait for its service again (see settleStart).
   else if (!(row.state === 'up' && merged.phase === 'starting')) record(step, merged, wireState(merged))
+}
+
+/** We know of no host that has it; the leader before us may have asked one, which did not answer it. */
+function askWhereRecorded(step: Step, job: Job, hostId: string | undefined): void {
+  if (hostId !== undefined && step.draft.hosts.has(hostId)) setJob(step, job, { hostId, uncertain: true })
+  else finishJob(step, job, 'cancelled')
 }
 
 /** The first thing a new leader does: tell the controller what differs from its table. */

@@ -29,6 +29,48 @@ test('a disturbed cluster comes to rest as asked for', () => {
   })
 })
 
+test('hosts are drained, and lose their power or their connection meanwhile: data end in use, and a job with them', () => {
+  forSeeds(file, 150, seed => {
+    const world = new World({
+      seed,
+      hosts: 2 + (seed % 3),
+      faults: seed % 4 !== 0,
+      schedulers: 1 + (seed % 2),
+    })
+    const { random } = world
+    const formations = new Formations()
+    world.startScheduler()
+    const counts = { web: 1, db: 1 + random.below(3), cache: random.below(2) }
+    world.setFormation(formations.make('app0', 'r0', counts, seed % 5 === 0))
+    world.run(60_000)
+    for (let i = 0; i < disturbances; i++) {
+      drainOrBreak(world)
+      world.run(random.below([500, 3_000, 15_000][random.below(3)] ?? 0))
+    }
+    world.heal()
+    settle(world)
+  })
+})
+
+function drainOrBreak(world: World): void {
+  const { random } = world
+  const hosts = [...world.hosts.values()]
+  const host = hosts[random.below(hosts.length)]
+  const choice = random.below(9)
+  if (choice === 6) world.replaceScheduler()
+  else if (choice === 7) world.freezeScheduler(3_000 + random.below(20_000))
+  else if (host === undefined) return
+  else if (choice < 3) world.setDraining(host, !host.draining)
+  else if (choice < 5 && host.alive) host.powerOff()
+  else if (choice < 5) host.powerOn()
+  else if (choice === 5 && host.cut) host.heal()
+  else if (choice === 5) host.cutOff()
+  else if (!host.frozen) {
+    host.freeze()
+    world.at(3_000 + random.below(30_000), () => host.thaw())
+  }
+}
+
 test('a cluster at rest is left alone, also by a new scheduler', () => {
   const world = new World({ seed: 1, hosts: 3, faults: false })
   const formations = new Formations()
