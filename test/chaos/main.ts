@@ -71,10 +71,20 @@ function readOptions(argv: readonly string[]): Options | undefined {
 async function main(options: Options): Promise<boolean> {
   const say = (line: string) => process.stdout.write(`${new Date().toISOString().slice(11, 19)} ${line}\n`)
   say(`seeds ${options.seed} to ${options.seed + options.rounds - 1}, ${options.hosts} hosts`)
-  let stage: Stage | undefined
-  // A run that is told to end leaves no hosts behind.
+  let stage: Promise<Stage> | undefined
+  const strike = async () => {
+    const up = stage
+    stage = undefined
+    // One that could not be set has struck itself.
+    await up?.then(
+      s => s[Symbol.asyncDispose](),
+      () => undefined,
+    )
+  }
+  // A run that is told to end leaves no hosts behind, those that are still booting among them.
   const end = (code: number) => async () => {
-    await stage?.[Symbol.asyncDispose]()
+    say('told to end: takes the hosts down')
+    await strike()
     process.exit(code)
   }
   process.once('SIGINT', end(130))
@@ -84,7 +94,8 @@ async function main(options: Options): Promise<boolean> {
   const healed: number[] = []
   try {
     for (let i = 0; i < options.rounds; i++) {
-      stage ??= await setStage(options.name, options.hosts, options.kinds)
+      stage ??= setStage(options.name, options.hosts, options.kinds)
+      const set = await stage
       const kinds = options.inTurn ? options.kinds.filter((_, k, all) => k === i % all.length) : options.kinds
       const plan = planRound({ seed: options.seed + i, hosts: options.hosts, kinds })
       const said: string[] = []
@@ -93,23 +104,22 @@ async function main(options: Options): Promise<boolean> {
         say(`  ${line}`)
       }
       say(`round ${i + 1} of ${options.rounds}, seed ${plan.seed}`)
-      const result = await playRound({ ...stage, plan, say: note })
+      const result = await playRound({ ...set, plan, say: note })
       healed.push(result.healedMs)
       requests += countRequests(result.ledger)
       if (result.violations.length === 0) continue
       violated++
       for (const line of result.violations) say(`VIOLATION ${line}`)
-      say(`evidence: ${await keepEvidence(stage.cluster, plan, result, said)}`)
+      say(`evidence: ${await keepEvidence(set.cluster, plan, result, said)}`)
       say(
         `again: npm run chaos -- --seed ${plan.seed} --rounds 1 --hosts ${options.hosts} --faults ${kinds.join()}`,
       )
       if (!options.goOn) break
       if (result.whole) continue
-      await stage[Symbol.asyncDispose]()
-      stage = undefined
+      await strike()
     }
   } finally {
-    await stage?.[Symbol.asyncDispose]()
+    await strike()
   }
   const inOrder = healed.toSorted((a, b) => a - b)
   const seconds = (ms = 0) => `${(ms / 1000).toFixed(1)} s`
