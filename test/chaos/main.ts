@@ -82,7 +82,9 @@ async function main(options: Options): Promise<boolean> {
     )
   }
   // A run that is told to end leaves no hosts behind, those that are still booting among them.
+  let told = false
   const end = (code: number) => async () => {
+    told = true
     say('told to end: takes the hosts down')
     await strike()
     process.exit(code)
@@ -96,6 +98,7 @@ async function main(options: Options): Promise<boolean> {
     for (let i = 0; i < options.rounds; i++) {
       stage ??= setStage(options.name, options.hosts, options.kinds)
       const set = await stage
+      if (told) return false
       const kinds = options.inTurn ? options.kinds.filter((_, k, all) => k === i % all.length) : options.kinds
       const plan = planRound({ seed: options.seed + i, hosts: options.hosts, kinds })
       const said: string[] = []
