@@ -44,20 +44,21 @@ export class Leadership {
     const { discoverd, signal } = this.#options
     const pulse = setInterval(() => this.look(), pulseMs)
     let silence: NodeJS.Timeout | undefined
+    // Tries that fail are no news: it is counted from the first.
     const onState = (state: 'connected' | 'disconnected'): void => {
-      clearTimeout(silence)
-      this.#silent = false
       if (state === 'disconnected')
-        silence = setTimeout(() => {
-          this.#silent = true
-          this.#settleSoon()
-        }, leaderSilenceMaxMs).unref()
+        silence ??= setTimeout(() => this.#fallSilent(), leaderSilenceMaxMs).unref()
     }
     try {
       for await (const event of discoverd.watch(schedulerService, { signal, onState })) {
         // A leader event without an instance comes between two leaders (4.1).
         if (event.kind === 'leader' && event.instance) this.#leaderId = event.instance.id
-        if (event.kind === 'leader' || event.kind === 'current') await this.#settle()
+        if (event.kind === 'current') {
+          clearTimeout(silence)
+          silence = undefined
+          this.#silent = false
+        }
+        if (event.kind === 'leader' || event.kind === 'current') this.#settle()
       }
     } finally {
       clearInterval(pulse)
@@ -77,31 +78,32 @@ export class Leadership {
     clearTimeout(this.#catchUp)
     this.#catchUp = setTimeout(() => {
       this.#behind = false
-      this.#settleSoon()
-    }, standstillPauseMs)
-    this.#settleSoon()
+      this.#settle()
+    }, standstillPauseMs).unref()
+    this.#settle()
+  }
+
+  #fallSilent(): void {
+    this.#silent = true
+    this.#settle()
   }
 
   #mayLead(): boolean {
     return this.#leaderId === this.#options.ownId && !this.#silent && !this.#behind
   }
 
-  #settleSoon(): void {
-    this.#settle().catch((err: unknown) =>
-      this.#options.log.error({ err }, 'leadership could not be settled'),
-    )
+  /** Stops leading at once; begins to lead when it is prepared, if it still may. */
+  #settle(): void {
+    if (!this.#mayLead()) this.#change(false)
+    this.#turn = this.#turn
+      .then(() => this.#takeOver())
+      .catch((err: unknown) => this.#options.log.error({ err }, 'leadership could not be taken'))
   }
 
-  /** Stops leading at once; begins to lead when it is prepared, if it still may. */
-  #settle(): Promise<void> {
-    if (!this.#mayLead()) this.#change(false)
-    const turn = this.#turn.then(async () => {
-      if (!this.#mayLead() || this.#options.leads()) return
-      await this.#options.prepare()
-      if (this.#mayLead()) this.#change(true)
-    })
-    this.#turn = turn.catch(() => undefined)
-    return turn
+  async #takeOver(): Promise<void> {
+    if (!this.#mayLead() || this.#options.leads()) return
+    await this.#options.prepare()
+    if (this.#mayLead()) this.#change(true)
   }
 
   #change(leads: boolean): void {

@@ -265,6 +265,16 @@ test('one that led and stood still, while another took over, does nothing about 
   await other.kill()
 })
 
+test('one that does not hear discoverd leads no more, until it does', async () => {
+  const { discoverd } = platform
+  await poll(() => leads(scheduler), { timeoutMs: patienceMs, what: 'it to lead' })
+  await discoverd.kill()
+  await poll(async () => !(await leads(scheduler)), { timeoutMs: patienceMs, what: 'it to stop' })
+  discoverd.start()
+  await discoverd.ready()
+  await poll(() => leads(scheduler), { timeoutMs: patienceMs, what: 'it to lead again' })
+})
+
 async function leads(of: TestProcess): Promise<boolean> {
   return (await debugState(of)).is_leader ?? false
 }
