@@ -11,6 +11,7 @@ import {
   type Job,
   type Process,
   type State,
+  type Volume,
 } from './state.core.ts'
 
 export const plain: Process = { omni: false, volumes: [], asks: { memoryBytes: 1, cpuMillis: 1 }, args: [] }
@@ -89,6 +90,20 @@ export class Bench {
   jobs(phase?: Job['phase']): Job[] {
     return [...this.state.jobs.values()].filter(j => phase === undefined || j.phase === phase)
   }
+}
+
+/** Data in use on h1. */
+export const dataVolume: Volume = {
+  id: 'v',
+  hostId: 'h1',
+  appId: 'app',
+  releaseId: 'r1',
+  type: 'db',
+  path: '/data',
+  deleteOnStop: false,
+  state: 'created',
+  decommissioned: false,
+  createdMs: 0,
 }
 
 let updates = 0

@@ -1,9 +1,9 @@
 // Bugs that the simulator found, each told by itself (test/track-record.md).
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Bench, formation, plain } from './bench.ts'
+import { Bench, dataVolume, formation, plain } from './bench.ts'
 import { hostFailuresMax } from './hosts.core.ts'
-import type { HostJob, RecordedJob, Volume } from './state.core.ts'
+import type { HostJob, RecordedJob } from './state.core.ts'
 
 const report = (uuid: string, extra: Partial<HostJob> = {}): HostJob => ({
   uuid,
@@ -136,19 +136,7 @@ test('a stop that the leader before asked a host for is asked about there, thoug
 test('a move to another host than the one that the source has given its volume to is given up', () => {
   const hosts = ['source', 'target', 'other']
   const bench = new Bench().lead(Object.fromEntries(hosts.map(id => [id, {}])))
-  const volume: Volume = {
-    id: 'v',
-    hostId: 'source',
-    appId: 'app',
-    releaseId: 'r1',
-    type: 'db',
-    path: '/data',
-    deleteOnStop: false,
-    state: 'created',
-    decommissioned: false,
-    createdMs: 0,
-  }
-  bench.send({ kind: 'volume', volume })
+  bench.send({ kind: 'volume', volume: { ...dataVolume, hostId: 'source' } })
   bench.send({ kind: 'host', host: { id: 'target', tags: {}, shutdown: false, draining: true } })
   bench.send({ kind: 'host', host: { id: 'source', tags: {}, shutdown: false, draining: true } })
   assert.deepEqual(

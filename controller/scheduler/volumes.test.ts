@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { Bench, formation, plain } from './bench.ts'
+import { Bench, dataVolume, formation, plain } from './bench.ts'
 import type { HostJob, Volume } from './state.core.ts'
 
 describe('volumes', () => {
@@ -114,19 +114,7 @@ describe('volumes', () => {
 
   test('a volume of an app that no job holds is registered, and so is its end', () => {
     const bench = new Bench().lead()
-    const volume: Volume = {
-      id: 'v',
-      hostId: 'h1',
-      appId: 'app',
-      releaseId: 'r1',
-      type: 'db',
-      path: '/data',
-      deleteOnStop: false,
-      state: 'created',
-      decommissioned: false,
-      createdMs: 0,
-    }
-    bench.send({ kind: 'hostVolumes', hostId: 'h1', ids: ['v'], owned: [volume] })
+    bench.send({ kind: 'hostVolumes', hostId: 'h1', ids: ['v'], owned: [dataVolume] })
     assert.equal(bench.take('recordVolume')[0]?.volume.state, 'created')
     bench.send({ kind: 'hostVolumes', hostId: 'h1', ids: [], owned: [] })
     assert.equal(bench.take('recordVolume')[0]?.volume.state, 'destroyed')

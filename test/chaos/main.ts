@@ -124,11 +124,14 @@ async function main(options: Options): Promise<boolean> {
   } finally {
     await strike()
   }
-  const inOrder = healed.toSorted((a, b) => a - b)
-  const seconds = (ms = 0) => `${(ms / 1000).toFixed(1)} s`
-  const times = `healed in ${seconds(inOrder[inOrder.length >> 1])} (median), ${seconds(inOrder.at(-1))} (slowest)`
-  say(`${healed.length} rounds, ${requests} requests, ${violated} with violations, ${times}`)
+  say(`${healed.length} rounds, ${requests} requests, ${violated} with violations, ${times(healed)}`)
   return violated === 0
+}
+
+function times(healedMs: readonly number[]): string {
+  const inOrder = healedMs.toSorted((a, b) => a - b)
+  const seconds = (ms = 0) => `${(ms / 1000).toFixed(1)} s`
+  return `healed in ${seconds(inOrder[inOrder.length >> 1])} (median), ${seconds(inOrder.at(-1))} (slowest)`
 }
 
 try {
