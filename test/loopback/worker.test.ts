@@ -261,7 +261,7 @@ test('a worker that stood still while another brought the deployment to its end 
   await writeFile(signal, '')
   const other = await startWorker()
   assert.equal((await outcome(deployment)).status, 'complete')
-  // Its step was over time when it goes on: it would take everything back.
+  // Its step is over time when it goes on. Whether it takes that for a failure or not, it has no say any more.
   await sleep(Math.max(0, begunMs + stepMs - Date.now()))
   worker.thaw()
   await poll(() => worker.log().includes('deployment_taken'), {
