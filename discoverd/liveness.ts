@@ -239,7 +239,9 @@ export class Liveness {
     const forgetIfAlive = async () => {
       if (!(await this.#lease?.check())) return
       const now = this.#beats.get(key)
-      if (now && now.at <= downAt) this.#beats.delete(key)
+      if (!now || now.at > downAt) return
+      this.#beats.delete(key)
+      this.#log.debug({ service: event.service, id }, 'deleted at another daemon, not registered again')
     }
     forgetIfAlive().catch(e => this.#log.debug({ err: e }, 'lease state unknown for now'))
   }
