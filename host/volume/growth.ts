@@ -1,8 +1,7 @@
-// Another file for the pool when it is nearly full and the disk has room. Started by store.ts; zfs.core.ts decides.
+// Another file for the pool when it is nearly full and the disk has room. Looked after by tend.ts; zfs.core.ts decides.
 import { existsSync } from 'node:fs'
 import { rename, rm, statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { sleep } from '../../pkg/clock/clock.ts'
 import { findMount } from '../../pkg/mount/mount.ts'
 import { engineErrors } from '../container/errors.ts'
 import type { Volume } from '../container/types.ts'
@@ -11,9 +10,7 @@ import { type PoolOptions, poolFile } from './pool.ts'
 import { hasRoom, parseDevices, parsePoolRoom, poolGrowth } from './zfs.core.ts'
 import { zpool } from './zfs.ts'
 
-/** Half of 4 GiB are not written in less. */
-export const growIntervalMs = 2_000
-/** Once there is nothing to grow by. */
+/** From one look to the next once there is nothing to grow by. */
 const fullIntervalMs = 15_000
 
 export type Growing = PoolOptions & {
@@ -21,30 +18,44 @@ export type Growing = PoolOptions & {
   readonly signal: AbortSignal
 }
 
-/**
- * Looks every so often until the signal aborts; a failure is logged and the next look tries again. A pool that an operator made
- * elsewhere, on disks of its own, is left as it is.
- */
-export async function keepGrowing(options: Growing): Promise<void> {
-  const { log, signal, paths } = options
-  if (!(await filesOf(options)).includes(poolFile(paths))) return
-  let full = false
-  while (!signal.aborted) {
-    await sleep(full ? fullIntervalMs : growIntervalMs, signal).catch(() => undefined)
-    if (signal.aborted) return
+export class Growth {
+  readonly #options: Growing
+  /** Of a pool that an operator made elsewhere, on disks of its own, which is left as it is. */
+  #isOurs: boolean | undefined
+  #fullAt: number | undefined
+
+  constructor(options: Growing) {
+    this.#options = options
+  }
+
+  /** The pool is nearly full and there was nothing to grow by. */
+  get isFull(): boolean {
+    return this.#fullAt !== undefined
+  }
+
+  /** Adds a file where one is needed; a failure is logged, and the next look tries again. */
+  async look(): Promise<void> {
+    const { log, signal } = this.#options
+    if (this.#fullAt !== undefined && performance.now() - this.#fullAt < fullIntervalMs) return
     try {
-      const disk = await diskOf(paths.volumesDir)
-      const freeBytes = await freeIn(options.volumes())
-      if (freeBytes !== undefined && hasRoom(disk, freeBytes, options.extentBytes)) full = false
-      else {
-        const wasFull = full
-        full = (await grow(options)) === 'full'
-        if (full && !wasFull)
-          log.error('volumes are nearly full and may take no more of this disk: free some space')
-      }
+      this.#isOurs ??= (await filesOf(this.#options)).includes(poolFile(this.#options.paths))
+      if (this.#isOurs) await this.#grow()
     } catch (err) {
       if (!signal.aborted) log.error({ err }, 'the pool cannot grow')
     }
+  }
+
+  async #grow(): Promise<void> {
+    const { log, paths, extentBytes } = this.#options
+    const disk = await diskOf(paths.volumesDir)
+    const freeBytes = await freeIn(this.#options.volumes())
+    const isEnough = freeBytes !== undefined && hasRoom(disk, freeBytes, extentBytes)
+    if (isEnough || (await grow(this.#options)) !== 'full') {
+      this.#fullAt = undefined
+      return
+    }
+    if (!this.isFull) log.error('volumes are nearly full and may take no more of this disk: free some space')
+    this.#fullAt = performance.now()
   }
 }
 

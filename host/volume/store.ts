@@ -12,10 +12,10 @@ import { run } from '../../pkg/proc/run.ts'
 import { engineErrors } from '../container/errors.ts'
 import type { TransferStream, Volume, VolumeEvent, VolumeStore } from '../container/types.ts'
 import type { HostPaths } from '../paths.ts'
-import { keepCommitting } from './commit.ts'
 import { usesZfsFuse, ZfsFuse } from './fuse.ts'
-import { keepGrowing } from './growth.ts'
+import { Growth } from './growth.ts'
 import { dataRoot, openPool } from './pool.ts'
+import { keepTending } from './tend.ts'
 import { receiveDataset, sendDataset } from './transfer.ts'
 import {
   type Dataset,
@@ -75,11 +75,12 @@ export class ZfsVolumeStore implements VolumeStore {
       await this.#fuse.open(signal)
     }
     await this.#restore()
-    const growing = { ...this.#options, volumes: () => this.list(), signal: this.#closed.signal }
+    const { signal: closed } = this.#closed
+    const growth = new Growth({ ...this.#options, volumes: () => this.list(), signal: closed })
+    const fuse = this.#fuse && { pid: () => this.#fuse?.pid, dataset: dataRoot(this.#options.paths) }
     this.#working = Promise.all([
       this.#repair(),
-      keepGrowing(growing),
-      this.#fuse && keepCommitting(dataRoot(this.#options.paths), this.#log, this.#closed.signal),
+      keepTending({ growth, fuse, log: this.#log, signal: closed }),
     ])
   }
 

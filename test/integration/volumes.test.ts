@@ -11,6 +11,7 @@ import { openDatabase } from '../../host/database.ts'
 import { beginAnew, markRemoved } from '../../host/removal.ts'
 import { poolFile } from '../../host/volume/pool.ts'
 import { ZfsVolumeStore } from '../../host/volume/store.ts'
+import { tendIntervalMs } from '../../host/volume/tend.ts'
 import { poll, sleep } from '../../pkg/clock/clock.ts'
 import { silentLogger } from '../../pkg/log/log.ts'
 import { findMount, unmount } from '../../pkg/mount/mount.ts'
@@ -194,17 +195,25 @@ test('volumes come back when zfs-fuse is killed, with what was synced', async ()
   await store.destroy(volume.id)
 })
 
+/** Changes with each transaction group that the store ends, and is read without asking the pool for a file. */
+async function commitMark(): Promise<string> {
+  return (await run(['zfs', 'get', '-H', '-o', 'value', 'flynn:commit', 'flynn-default/data'])).stdout
+}
+
 test('what zfs-fuse forgot to sync is on the disk some seconds later all the same', async () => {
   const volume = await store.create()
   const path = join(volume.path, 'file')
+  let before = await commitMark()
   await writeFile(path, 'written, closed')
   // Through a new descriptor, which does nothing there.
   await writeSyncedAgain(path)
-  const turn = async () =>
-    (await run(['zfs', 'get', '-H', '-o', 'value', 'flynn:commit', 'flynn-default/data'])).stdout
+  // The first may have begun before the write.
   for (let turns = 0; turns < 2; turns++) {
-    const before = await turn()
-    await poll(async () => (await turn()) !== before, { timeoutMs: 60_000, what: 'a transaction group' })
+    await poll(async () => (await commitMark()) !== before, {
+      timeoutMs: 60_000,
+      what: 'a transaction group',
+    })
+    before = await commitMark()
   }
   const pid = store.daemonPid
   assert.ok(pid)
@@ -213,6 +222,22 @@ test('what zfs-fuse forgot to sync is on the disk some seconds later all the sam
     timeoutMs: 60_000,
     what: 'the file in the pool of a new zfs-fuse',
   })
+  await store.destroy(volume.id)
+})
+
+test('a pool that nobody asks for anything is left alone, until the next write', async () => {
+  const volume = await store.create()
+  await writeFile(join(volume.path, 'file'), 'first')
+  let mark = await commitMark()
+  let since = performance.now()
+  const isLeftAlone = async () => {
+    const now = await commitMark()
+    if (now !== mark) [mark, since] = [now, performance.now()]
+    return performance.now() - since > 3 * tendIntervalMs
+  }
+  await poll(isLeftAlone, { timeoutMs: 60_000, intervalMs: 100, what: 'no more transaction groups' })
+  await writeFile(join(volume.path, 'file'), '2')
+  await poll(async () => (await commitMark()) !== mark, { timeoutMs: 60_000, what: 'a transaction group' })
   await store.destroy(volume.id)
 })
 

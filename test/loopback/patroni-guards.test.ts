@@ -151,6 +151,65 @@ with tempfile.TemporaryDirectory() as data:
   assert.equal(await python(script), "0 False\n32 True 0008\n['0027'] ['0027']\n")
 })
 
+test('nothing is read again that has not changed, and every change is seen', async () => {
+  const script = `
+import os
+import tempfile
+import time
+from flynn_patroni import HeldFiles, PidFile
+
+reads = []
+for name in 'newest', 'last_line':
+    def counted(path, read=getattr(flynn_patroni, name)):
+        reads.append(os.path.basename(path))
+        return read(path)
+    setattr(flynn_patroni, name, counted)
+
+def grow_old(path):
+    os.utime(path, (time.time() - 60, time.time() - 60))
+
+def write(path, text):
+    with open(path, 'w') as f:
+        f.write(text)
+
+def look(times):
+    reads.clear()
+    for _ in range(times):
+        files.look(data)
+        ending = pid_file.is_ending(data)
+    print(reads, ending, sorted(os.path.basename(p) for p in files.held))
+
+with tempfile.TemporaryDirectory() as data:
+    files, pid_file = HeldFiles(), PidFile()
+    directory, path = os.path.join(data, 'pg_commit_ts'), os.path.join(data, 'postmaster.pid')
+    flynn_patroni.held_directories = ('pg_commit_ts',)
+    os.mkdir(directory)
+    write(path, '1\\n2\\n3\\n4\\n5\\n6\\n7\\nready   \\n')
+    # Young: it may change once more within a tick of its clock.
+    look(2)
+    for p in directory, path:
+        grow_old(p)
+    look(3)
+    write(os.path.join(directory, '0000'), '')
+    write(path, '1\\n2\\n3\\n4\\n5\\n6\\n7\\nstopping\\n')
+    look(1)
+    for p in directory, path:
+        grow_old(p)
+    look(3)
+    os.unlink(path)
+    os.rename(directory, directory + '.old')
+    look(1)
+`
+  const both = "'pg_commit_ts', 'postmaster.pid'"
+  assert.deepEqual((await python(script)).trim().split('\n'), [
+    `[${both}, ${both}] False []`,
+    `[${both}] False []`,
+    `[${both}] True ['0000']`,
+    `[${both}] True ['0000']`,
+    `[${both}] False []`,
+  ])
+})
+
 test('the near member of etcd is asked while it answers, and again some time after it came back', async () => {
   const script = `
 import os

@@ -47,6 +47,8 @@ reach_timeout = 0.5
 held_directories = ('pg_xact', 'pg_multixact/members', 'pg_multixact/offsets', 'pg_commit_ts')
 # The newest of each directory; all of them can be two thousand.
 held_files_max = 32
+# Seconds. What changed less long ago may change once more within the same tick of its clock.
+settled_after = 2
 
 
 def renew_own_key_only(update_leader):
@@ -110,15 +112,27 @@ def lead_as_sync_says(is_healthiest_node):
     return guarded
 
 
+def state_of(path):
+    """Another one whenever the path's content changes; None when it is not there, or cannot be told yet."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    if time.time() - stat.st_mtime < settled_after:
+        return None
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
 def end_what_is_ending(run_cycle):
     """A server that somebody else told to end is ended at once, so that it is started again like one that crashed."""
+    pid_file = PidFile()
 
     @functools.wraps(run_cycle)
     def guarded(self):
         server = self.state_handler
         # Whoever ends it here, for a demotion or a restart, does so as a long action.
         process = None if self.is_paused() or self._async_executor.busy else server.is_running()
-        if process and is_ending(server):
+        if process and pid_file.is_ending(server.data_dir):
             logger.warning('the server was told to end and waits for its clients: ending it, to start it again')
             process.signal_stop('fast', server.pgcommand('pg_ctl'))
         return run_cycle(self)
@@ -126,13 +140,29 @@ def end_what_is_ending(run_cycle):
     return guarded
 
 
-def is_ending(server):
-    """As the last line of its pid file says."""
+class PidFile:
+    """Read when it has changed: a volume that nobody asks for anything is left alone by its host (host/volume/tend.ts)."""
+
+    def __init__(self):
+        self.seen = None
+        self.ending = False
+
+    def is_ending(self, data_dir):
+        """As its last line says."""
+        path = os.path.join(data_dir, 'postmaster.pid')
+        now = state_of(path)
+        if now is None or now != self.seen:
+            self.seen = now
+            self.ending = last_line(path) == 'stopping'
+        return self.ending
+
+
+def last_line(path):
     try:
-        with open(os.path.join(server.data_dir, 'postmaster.pid')) as f:
-            return f.read().splitlines()[7:8] == ['stopping']
-    except OSError:
-        return False
+        with open(path) as f:
+            return f.read().splitlines()[7:8][0].strip()
+    except (OSError, IndexError):
+        return None
 
 
 class HeldFiles:
@@ -140,17 +170,28 @@ class HeldFiles:
 
     def __init__(self):
         self.held = {}
+        self.seen = {}
 
     def look(self, data_dir):
-        """Opens what is new, closes what is gone or another file by now."""
-        there = {path for name in held_directories for path in newest(os.path.join(data_dir, name))}
-        for path in [path for path, fd in self.held.items() if path not in there or not is_same(path, fd)]:
-            os.close(self.held.pop(path))
+        """Lists directories only when they have changed, for the reason of PidFile."""
+        for directory in (os.path.join(data_dir, name) for name in held_directories):
+            now = state_of(directory)
+            if now is None or now != self.seen.get(directory):
+                self.seen[directory] = now if self.hold(directory) else None
+
+    def hold(self, directory):
+        """Opens what is new, closes what is gone or another file by now; false when something could not be opened."""
+        there = set(newest(directory))
+        held = {path: fd for path, fd in self.held.items() if os.path.dirname(path) == directory}
+        for path, fd in held.items():
+            if path not in there or not is_same(path, fd):
+                os.close(self.held.pop(path))
         for path in there - self.held.keys():
             try:
                 self.held[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError as e:
                 logger.debug('%s is not held open: %s', path, e)
+        return there <= self.held.keys()
 
 
 def newest(directory):
