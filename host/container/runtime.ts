@@ -28,6 +28,8 @@ import type {
 
 /** How long a call waits for a containerd that is being started again. */
 export const awayTimeoutMs = 20_000
+/** How long a create waits for the end of one that an earlier daemon asked for and that containerd is still at. */
+export const formerCreateTimeoutMs = 20_000
 const retryMinMs = 50
 const retryMaxMs = 500
 /** From SIGKILL to the end of a container's first process; longer means that it hangs in the kernel. */
@@ -39,6 +41,15 @@ const sigkill = 9
 const idPattern = /^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$/
 const idCharsMax = 76
 const initProgram = '/usr/bin/tini-static'
+
+/**
+ * Somebody else makes a container of this id at this moment: an earlier daemon, which died while it waited for the answer. A
+ * task of its own is not there yet; its directory is, which containerd tells as it got it from the kernel.
+ */
+function isOfFormerCreate(e: unknown): boolean {
+  if (isContainerdError(e, 'exists')) return true
+  return isContainerdError(e) && /\bmkdir \S+: file exists$/.test(e.message)
+}
 
 export type RuntimeOptions = {
   readonly paths: HostPaths
@@ -169,16 +180,21 @@ export class ContainerdRuntime implements ContainerRuntime {
     // A repeated create finds what the first one made.
     if (task !== undefined) return { pid: task.pid, stdio: stdioPaths(dir) }
     if (await this.#whenThere(() => this.#client.hasContainer(id))) await this.remove(id)
-    try {
-      return await this.#create(spec, dir)
-    } catch (e) {
-      await this.remove(id).catch(cleanup =>
-        this.#log.error({ job: id, err: cleanup }, 'a failed create left something behind'),
-      )
-      if (e instanceof FlynnError) throw e
-      if (isContainerdError(e, 'unavailable')) throw this.#unavailable(e)
-      throw engineErrors.CONTAINER_CREATE({ id, reason: reasonOf(e) }, { cause: e })
-    }
+    const end = Date.now() + formerCreateTimeoutMs
+    const delays = backoff({ minMs: retryMinMs, maxMs: retryMaxMs })
+    for (;;)
+      try {
+        return await this.#create(spec, dir)
+      } catch (e) {
+        await this.remove(id).catch(cleanup =>
+          this.#log.error({ job: id, err: cleanup }, 'a failed create left something behind'),
+        )
+        if (e instanceof FlynnError) throw e
+        if (isContainerdError(e, 'unavailable')) throw this.#unavailable(e)
+        if (!isOfFormerCreate(e) || Date.now() >= end)
+          throw engineErrors.CONTAINER_CREATE({ id, reason: reasonOf(e) }, { cause: e })
+        await sleep(delays.next(), this.#closed.signal)
+      }
   }
 
   async #create(spec: ContainerSpec, dir: string) {
