@@ -1,12 +1,14 @@
 // discoverd's HTTP interface over store, liveness and peers. Paths, codes and bodies are contract discoverd.md 3-10.
 
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { TSchema } from 'typebox'
+import { type TSchema, Type } from 'typebox'
 import { Value } from 'typebox/value'
+import { FlynnError } from '../pkg/errors/errors.ts'
 import { acceptsKey, httpd, httpErrors, requestKey, type Server, wantsSse } from '../pkg/httpd/httpd.ts'
 import { instanceId } from '../pkg/ids/ids.ts'
 import type { Logger } from '../pkg/log/log.ts'
 import { errors } from './errors.ts'
+import { heartbeatsPerRequestMax } from './heartbeats.ts'
 import type { Liveness } from './liveness.ts'
 import type { Membership } from './membership.ts'
 import type { Peers } from './peers.ts'
@@ -14,6 +16,9 @@ import { type ServiceState, toInstance } from './state.core.ts'
 import type { Store } from './store.ts'
 import { allKinds, instanceKinds, leaderKinds, type Streams } from './streams.ts'
 import {
+  Heartbeat,
+  type HeartbeatFailure,
+  type HeartbeatInput,
   type Instance,
   type InstanceInput,
   Instance as InstanceSchema,
@@ -103,11 +108,31 @@ function serviceRoutes(server: Server, api: Api): void {
   )
 }
 
+const heartbeatList = Type.Array(Heartbeat, { maxItems: heartbeatsPerRequestMax })
+
+/** Null when it was taken; one that fails leaves the others as they are. */
+async function heartbeatOf(api: Api, beat: HeartbeatInput): Promise<HeartbeatFailure | null> {
+  try {
+    await api.liveness.heartbeat(beat.service, toValidInstance(beat.instance))
+    return null
+  } catch (e) {
+    if (!(e instanceof FlynnError)) api.log.error({ service: beat.service, err: e }, 'heartbeat failed')
+    return e instanceof FlynnError
+      ? { code: e.code, message: e.message }
+      : { code: 'unknown_error', message: 'something went wrong' }
+  }
+}
+
 function instanceRoutes(server: Server, api: Api): void {
   server.put<OnInstance>('/services/:service/instances/:instanceId', async (req, reply) => {
     const instance = toValidInstance(parseBody<InstanceInput>(req, InstanceSchema))
     await api.liveness.heartbeat(req.params.service, instance)
     return reply.send()
+  })
+
+  server.post('/heartbeats', async req => {
+    const beats = parseBody<readonly HeartbeatInput[]>(req, heartbeatList)
+    return Promise.all(beats.map(beat => heartbeatOf(api, beat)))
   })
 
   server.delete<OnInstance>('/services/:service/instances/:instanceId', async (req, reply) => {

@@ -4,9 +4,17 @@ import { backoff, sleep } from '../pkg/clock/clock.ts'
 import { errorTable, FlynnError, isFlynnError } from '../pkg/errors/errors.ts'
 import { HttpClient, type RequestOptions } from '../pkg/http/client.ts'
 import { makeAgents } from '../pkg/http/request.ts'
+import { Heartbeats } from './heartbeats.ts'
 import { Reachable } from './reachable.ts'
 import { type Register, type Registration, register } from './registration.ts'
-import type { DiscoverdEvent, Instance, RaftLeader, ServiceConfig, ServiceMeta } from './types.ts'
+import type {
+  DiscoverdEvent,
+  HeartbeatFailure,
+  Instance,
+  RaftLeader,
+  ServiceConfig,
+  ServiceMeta,
+} from './types.ts'
 import { connected, newWatch, received } from './watch.core.ts'
 
 export { PeerAdmin, peerUrl } from './peer-admin.ts'
@@ -90,6 +98,13 @@ export class DiscoverdClient {
     }
   })
   #preferred = 0
+  /** Of all that `register` keeps. */
+  readonly heartbeats = new Heartbeats((beats, signal) =>
+    this.#call((server, o) => server.post<readonly (HeartbeatFailure | null)[]>('/heartbeats', beats, o), {
+      signal,
+      idempotent: true,
+    }),
+  )
 
   constructor(options: DiscoverdOptions = {}) {
     const given = options.servers ?? process.env['DISCOVERD']

@@ -9,9 +9,6 @@ import type { Instance, LeaderType } from './types.ts'
 
 export const firstRegistrationTimeoutMs = 60_000
 export const firstRegistrationPauseMs = 200
-export const heartbeatMs = 5_000
-export const heartbeatJitterMs = 2_000
-export const failedHeartbeatPauseMs = 200
 export const deregisterTimeoutMs = 2_000
 
 const metaFromEnv = [
@@ -95,29 +92,21 @@ export async function register(client: DiscoverdClient, options: Register): Prom
   let instance = instanceOf(options)
   await putFirst(client, own, instance)
 
-  const beat = async () => {
-    let failing = false
-    while (!signal.aborted) {
-      const pauseMs = failing
-        ? failedHeartbeatPauseMs * (1 + Math.random())
-        : heartbeatMs - heartbeatJitterMs * Math.random()
-      try {
-        await sleep(pauseMs, signal)
-        await put(client, own, instance)
-        if (failing) options.log?.info({ service: options.service }, 'heartbeat works again')
-        failing = false
-      } catch (e) {
-        if (signal.aborted) return
-        if (!failing) options.log?.warn({ service: options.service, err: e }, 'heartbeat failed')
-        failing = true
-      }
-    }
-  }
-  const beating = beat()
+  const endBeating = client.heartbeats.add({
+    service: options.service,
+    instance: () => instance,
+    put: () => put(client, own, instance),
+    log: options.log,
+  })
+  const stopped = new Promise<void>(resolve => {
+    const stop = () => resolve(endBeating())
+    if (signal.aborted) stop()
+    else signal.addEventListener('abort', stop, { once: true })
+  })
   let closing: Promise<void> | undefined
   const close = async () => {
     ended.abort()
-    await beating
+    await stopped
     try {
       await client.deleteInstance(options.service, instance.id, { timeoutMs: deregisterTimeoutMs })
     } catch (e) {

@@ -30,6 +30,15 @@ export type Instance = {
   readonly index?: number
 }
 
+/** What `POST /heartbeats` takes a list of, in our own addition to the contract's interface. */
+export const Heartbeat = Type.Object({ service: Type.String(), instance: Instance })
+export type HeartbeatInput = Readonly<Static<typeof Heartbeat>>
+
+export type Heartbeat = { readonly service: string; readonly instance: Instance }
+
+/** Why one of the list failed. */
+export type HeartbeatFailure = { readonly code: string; readonly message: string }
+
 export const ServiceMeta = Type.Object({
   data: Type.Optional(Type.Unknown()),
   /** Write-only: makes this instance the service's leader in the same step. */

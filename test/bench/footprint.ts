@@ -12,10 +12,10 @@ import { hostCpuPercent, sampleHost } from './processes.ts'
 const pssAimBytes = 700 * 1000 * 1000
 const cpuAimPercent = 5
 const measureMs = 30_000
-/** Idle is a window below this share of a core; what follows a boot is over by then. */
-const idleCpuPercent = 10
-const idleWindowMs = 10_000
-const idleWindowsMax = 18
+/** What follows a boot is over when so many windows on end have brought no new lowest. */
+const restWindowMs = 10_000
+const restWindows = 3
+const restWindowsMax = 30
 
 type Job = { readonly partition: string; readonly label: string }
 type Row = { readonly group: string; readonly name: string; readonly count: number } & Sums
@@ -79,18 +79,20 @@ function cells(group: string, name: string, count: string, s: Sums): string[] {
   return [group, name, count, mb(s.pss), mb(s.anonymous), mb(s.rss), s.cpu.toFixed(2).padStart(6)]
 }
 
-async function waitUntilIdle(cluster: string, host: string): Promise<void> {
-  for (let i = 0; i < idleWindowsMax; i++) {
-    const cpu = await hostCpuPercent(cluster, host, idleWindowMs)
-    if (cpu < idleCpuPercent) return
-    process.stderr.write(`not idle yet: ${cpu.toFixed(1)} % of a core\n`)
+async function waitUntilAtRest(cluster: string, host: string): Promise<void> {
+  let lowest = Number.POSITIVE_INFINITY
+  for (let i = 0, since = 0; i < restWindowsMax && since < restWindows; i++, since++) {
+    const cpu = await hostCpuPercent(cluster, host, restWindowMs)
+    process.stderr.write(`coming to rest: ${cpu.toFixed(1)} % of a core\n`)
+    if (cpu >= lowest) continue
+    lowest = cpu
+    since = -1
   }
-  process.stderr.write('it does not come to rest; measured as it is\n')
 }
 
 async function measure(cluster: TestCluster): Promise<boolean> {
   const host = cluster.host(1)
-  await waitUntilIdle(cluster.name, host.name)
+  await waitUntilAtRest(cluster.name, host.name)
   const [samples, cpu] = await Promise.all([
     sampleHost(cluster.name, host.name, measureMs),
     hostCpuPercent(cluster.name, host.name, measureMs),

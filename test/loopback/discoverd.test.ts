@@ -185,10 +185,31 @@ describe('instances', () => {
     assert.deepEqual(await daemon.client.instances('ins-del'), [])
   })
 
+  test('may be named in one request, which tells of each what became of it', async () => {
+    await call('PUT', '/services/ins-many', '{}')
+    const [a, b] = [instance('10.0.0.1:80'), instance('10.0.0.2:80')]
+    const beats = [
+      { service: 'ins-many', instance: a },
+      { service: 'ins-unknown', instance: b },
+      { service: 'ins-many', instance: { ...b, id: 'another' } },
+    ]
+    const { status, body } = await call('POST', '/heartbeats', JSON.stringify(beats))
+    const codes = (JSON.parse(body) as ({ readonly code: string } | null)[]).map(r => r?.code ?? null)
+    assert.deepEqual([status, codes], [200, [null, 'object_not_found', 'validation_error']])
+    assert.deepEqual(
+      (await daemon.client.instances('ins-many')).map(i => i.id),
+      [a.id],
+    )
+    for (const wrong of ['{}', '[{}]', '[{"service":"ins-many"}]', JSON.stringify(Array(201).fill(beats[0]))])
+      assert.equal((await call('POST', '/heartbeats', wrong)).status, 400)
+  })
+
   test('without heartbeats expire, others stay', async () => {
     await call('PUT', '/services/ins-ttl', '{}')
     const silent = await register('ins-ttl', '10.0.0.1:80')
     const kept = await daemon.client.register({ service: 'ins-ttl', addr: '10.0.0.2:80' })
+    // Its heartbeats go in one request with those of the other.
+    const beside = await daemon.client.register({ service: 'ins-ttl-2', addr: '10.0.0.3:80', create: true })
     try {
       assert.equal((await daemon.client.leader('ins-ttl'))?.id, silent)
       await poll(async () => (await daemon.client.instances('ins-ttl')).length === 1, {
@@ -196,8 +217,12 @@ describe('instances', () => {
         what: 'the silent instance to expire',
       })
       assert.equal((await daemon.client.leader('ins-ttl'))?.id, kept.instance.id)
+      assert.deepEqual(
+        (await daemon.client.instances('ins-ttl-2')).map(i => i.id),
+        [beside.instance.id],
+      )
     } finally {
-      await kept.close()
+      await Promise.all([kept.close(), beside.close()])
     }
     assert.deepEqual(await daemon.client.instances('ins-ttl'), [])
   })
