@@ -1,11 +1,11 @@
-// A lease kept alive for as long as its owner lives. Each keep-alive is one exchange with its own deadline on whichever
-// member answers, so a frozen member costs a fraction of a second, not the lease.
+// A lease kept alive for as long as its owner lives. Each keep-alive has its own deadline, and one that fails is repeated on
+// whichever member answers, so a frozen member costs a fraction of a second, not the lease.
 import { randomBytes } from 'node:crypto'
 import { sleep } from '../clock/clock.ts'
 import { isFlynnError } from '../errors/errors.ts'
 import type { Logger } from '../log/log.ts'
-import type { Channels, EtcdCallOptions } from './channels.ts'
-import { methods } from './wire.ts'
+import { attemptTimeoutMs, type Channels, type EtcdCallOptions } from './channels.ts'
+import { type LeaseTtlResponse, methods } from './wire.ts'
 
 /** Keep-alives sent in one lifetime of a lease. */
 export const keepAlivesPerTtl = 4
@@ -68,25 +68,86 @@ export async function revokeLease(
   }
 }
 
+/** Keep-alives of one lease, one after the other over one stream: a stream for each was most of what they cost etcd. */
+class KeepAlives {
+  readonly #channels: Channels
+  readonly #id: string
+  #open: { readonly endpoint: string; readonly stream: ReturnType<typeof openKeepAlives> } | undefined
+  #waiting: PromiseWithResolvers<LeaseTtlResponse> | undefined
+
+  constructor(channels: Channels, id: string) {
+    this.#channels = channels
+    this.#id = id
+  }
+
+  /** Answers the seconds left, 0 for a lease that is gone. Rejects when the member does not answer soon; the next one is tried then. */
+  async send(): Promise<number> {
+    const endpoint = this.#channels.choose()
+    if (this.#open?.endpoint !== endpoint) this.#reopen(endpoint)
+    const waiting = Promise.withResolvers<LeaseTtlResponse>()
+    this.#waiting = waiting
+    const timer = setTimeout(() => waiting.reject(new Error('no answer in time')), attemptTimeoutMs)
+    try {
+      this.#open?.stream.write({ ID: this.#id })
+      return Number((await waiting.promise).TTL)
+    } catch (e) {
+      this.close()
+      this.#channels.failed(endpoint)
+      throw e
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  close(): void {
+    this.#open?.stream.cancel()
+    this.#open = undefined
+  }
+
+  #reopen(endpoint: string): void {
+    this.close()
+    const stream = openKeepAlives(this.#channels, endpoint)
+    this.#open = { endpoint, stream }
+    const over = (e: unknown) => {
+      if (this.#open?.stream !== stream) return
+      this.#open = undefined
+      this.#waiting?.reject(e)
+    }
+    stream.on('data', (answer: LeaseTtlResponse) => {
+      if (this.#open?.stream === stream) this.#waiting?.resolve(answer)
+    })
+    stream.on('error', over)
+    stream.on('end', () => over(new Error('the stream ended')))
+  }
+}
+
+function openKeepAlives(channels: Channels, endpoint: string) {
+  return channels.stream(endpoint, methods.leaseKeepAlive)
+}
+
 function keepLease(channels: Channels, id: string, ttlMs: number, log: Logger | undefined): Lease {
   const stop = new AbortController()
   let markLost: () => void = () => undefined
   const lost = new Promise<void>(resolve => {
     markLost = resolve
   })
-  const check = async () => {
-    const options = { timeoutMs: ttlMs, signal: stop.signal }
-    const answer = await channels.exchange(methods.leaseKeepAlive, { ID: id }, options)
-    if (Number(answer.TTL) > 0) return true
+  const isLeft = (seconds: number) => {
+    if (seconds > 0) return true
     log?.warn({ lease: id }, 'lease lost')
     markLost()
     return false
   }
+  const check = async () => {
+    const options = { timeoutMs: ttlMs, signal: stop.signal }
+    return isLeft(Number((await channels.exchange(methods.leaseKeepAlive, { ID: id }, options)).TTL))
+  }
+  const keepAlives = new KeepAlives(channels, id)
   const keep = async () => {
     while (!stop.signal.aborted) {
       try {
         await sleep(ttlMs / keepAlivesPerTtl, stop.signal)
-        if (!(await check())) return
+        const seconds = await keepAlives.send().catch(() => undefined)
+        if (!(seconds === undefined ? await check() : isLeft(seconds))) return
       } catch (e) {
         if (stop.signal.aborted) return
         // No majority answers. Leases do not run out while nobody leads, so only an answer can tell that it is lost.
@@ -94,7 +155,7 @@ function keepLease(channels: Channels, id: string, ttlMs: number, log: Logger | 
       }
     }
   }
-  const keeping = keep()
+  const keeping = keep().finally(() => keepAlives.close())
   const release = async () => {
     stop.abort()
     await keeping

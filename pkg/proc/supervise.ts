@@ -2,6 +2,7 @@
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
 import { backoff } from '../clock/clock.ts'
 import type { Logger } from '../log/log.ts'
+import { withTimerSlack } from './timer-slack.ts'
 
 export const restartMinMs = 100
 export const restartMaxMs = 5_000
@@ -18,6 +19,8 @@ export type SuperviseOptions = {
   readonly log: Logger
   /** In a process group of its own, so that it outlives this process (containerd must). */
   readonly detached?: boolean
+  /** How late its timers may be, nanoseconds; the kernel's 50 µs when absent. */
+  readonly timerSlackNs?: number
   readonly onStart?: (pid: number) => void
   readonly onExit?: (code: number | null, signal: NodeJS.Signals | null) => void
 }
@@ -38,12 +41,14 @@ export function supervise(options: SuperviseOptions): Supervised {
     const [file, ...args] = options.argv
     const startedAt = performance.now()
     let ended = false
-    child = spawn(file, args, {
-      stdio: options.stdio ?? ['ignore', 'inherit', 'inherit'],
-      env: { ...process.env, ...options.env },
-      cwd: options.cwd,
-      detached: options.detached ?? false,
-    })
+    child = withTimerSlack(options.timerSlackNs, () =>
+      spawn(file, args, {
+        stdio: options.stdio ?? ['ignore', 'inherit', 'inherit'],
+        env: { ...process.env, ...options.env },
+        cwd: options.cwd,
+        detached: options.detached ?? false,
+      }),
+    )
     const over = (code: number | null, signal: NodeJS.Signals | null, cause?: Error) => {
       if (ended) return
       ended = true

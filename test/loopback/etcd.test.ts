@@ -1,10 +1,10 @@
 // The etcd client against real members: guarded writes, watches through cuts and compaction, leases, frozen leaders.
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { poll } from '../../pkg/clock/clock.ts'
+import { poll, sleep } from '../../pkg/clock/clock.ts'
 import { isFlynnError } from '../../pkg/errors/errors.ts'
 import { type Change, EtcdClient, type Listing } from '../../pkg/etcd/client.ts'
-import { loopbackNet, startEtcd, startRelay, type TestEtcd } from '../fixtures/etcd.ts'
+import { loopbackNet, startEtcd, startRelay, type TestEtcd, type TestMember } from '../fixtures/etcd.ts'
 
 const net = loopbackNet(41)
 const quick = { timeoutMs: 15_000, intervalMs: 20 }
@@ -232,6 +232,32 @@ describe('three etcd members', () => {
       await stop()
     }
   })
+
+  for (const [what, harm, heal] of [
+    ['freezes', (m: TestMember) => m.signal('SIGSTOP'), (m: TestMember) => m.signal('SIGCONT')],
+    ['is killed', (m: TestMember) => m.kill(), (m: TestMember) => m.start()],
+  ] as const)
+    test(`a lease is kept when the member that it was kept at ${what}`, async () => {
+      const near = await poll(leader, { ...quick, what: 'a leader' })
+      const others = etcd.members.filter(m => m !== near).map(m => m.endpoint)
+      const own = new EtcdClient({ endpoints: [near.endpoint, ...others] })
+      try {
+        const ttlMs = 3_000
+        const lease = await own.grantLease(ttlMs)
+        await own.put('/kept', what, { lease: lease.id })
+        // Kept there at least once.
+        await sleep(ttlMs / 2)
+        await harm(near)
+        await sleep(ttlMs * 2)
+        assert.equal((await own.get('/kept'))?.value.toString(), what)
+        await heal(near)
+        await sleep(ttlMs)
+        assert.equal((await own.get('/kept'))?.value.toString(), what)
+        await lease.revoke()
+      } finally {
+        own.close()
+      }
+    })
 
   test('without a majority a write fails within its deadline and says so', async () => {
     await etcd.members[1]?.kill()
