@@ -1,27 +1,24 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { readSoFar, wasQuiet } from './requests.ts'
+import { askedBytes, bareRequestBytes, readSoFar } from './requests.ts'
 
 const at = (bytes: number, calls: number, pid = 7) => ({ pid, bytes, calls })
 
 test('random numbers for new blocks are nothing that was asked for, a request of any size is', () => {
   const before = at(5_000, 300)
-  assert.equal(wasQuiet(before, before), true)
-  assert.equal(wasQuiet(before, at(5_000 + 120 * 8, 420)), true)
+  assert.equal(askedBytes(before, before), 0)
+  assert.equal(askedBytes(before, at(5_000 + 120 * 8, 420)), 0)
   for (const request of [40, 48, 56, 81, 4_176, 131_152])
     for (const own of [0, 1, 120])
-      assert.equal(
-        wasQuiet(before, at(5_000 + own * 8 + request, 301 + own)),
-        false,
-        `${request} beside ${own}`,
-      )
+      assert.equal(askedBytes(before, at(5_000 + own * 8 + request, 301 + own)), request - 8)
+  assert.equal(askedBytes(before, at(5_040, 301)), bareRequestBytes)
 })
 
-test('what cannot be told is not quiet', () => {
-  assert.equal(wasQuiet(undefined, at(1, 1)), false)
-  assert.equal(wasQuiet(at(1, 1), undefined), false)
-  assert.equal(wasQuiet(at(1, 1, 7), at(1, 1, 8)), false)
+test('across two processes, or without counts, nothing can be told', () => {
+  assert.equal(askedBytes(undefined, at(1, 1)), undefined)
+  assert.equal(askedBytes(at(1, 1), undefined), undefined)
+  assert.equal(askedBytes(at(1, 1, 7), at(1, 1, 8)), undefined)
 })
 
 test('a process tells what it has read, one that is gone nothing', async () => {

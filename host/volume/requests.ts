@@ -18,11 +18,17 @@ export async function readSoFar(pid: number): Promise<ReadSoFar | undefined> {
 /** What zfs-fuse reads at a time of its own accord: a random number for a new block. It reads its files past these counts. */
 const ownReadBytes = 8
 
+/** A request of the kernel is a read of its own, of a header (fuse_in_header, FUSE protocol 7) and what the request says. */
+const headerBytes = 40
+
+/** What a request that says nothing, like one for the free space, adds to `askedBytes`. */
+export const bareRequestBytes = headerBytes - ownReadBytes
+
 /**
- * True when no request of the kernel was read in between: a request is a read of its own, of 40 bytes and more
- * (fuse_in_header, FUSE protocol 7). What it reads else is seen as a request, which is the safe side.
+ * 0 when zfs-fuse has read no request in between, and for any request at least `bareRequestBytes`; undefined when that cannot be
+ * told. What it reads else looks like a request, which is the safe side.
  */
-export function wasQuiet(before: ReadSoFar | undefined, now: ReadSoFar | undefined): boolean {
-  if (before === undefined || now === undefined || before.pid !== now.pid) return false
-  return now.bytes - before.bytes === ownReadBytes * (now.calls - before.calls)
+export function askedBytes(before: ReadSoFar | undefined, now: ReadSoFar | undefined): number | undefined {
+  if (before === undefined || now === undefined || before.pid !== now.pid) return undefined
+  return now.bytes - before.bytes - ownReadBytes * (now.calls - before.calls)
 }

@@ -6,7 +6,7 @@
 import { sleep } from '../../pkg/clock/clock.ts'
 import type { Logger } from '../../pkg/log/log.ts'
 import type { Growth } from './growth.ts'
-import { type ReadSoFar, readSoFar, wasQuiet } from './requests.ts'
+import { askedBytes, bareRequestBytes, type ReadSoFar, readSoFar } from './requests.ts'
 import { zfs } from './zfs.ts'
 
 /** What a power cut may take of the writes that zfs-fuse forgot. Half of 4 GiB are not written in less. */
@@ -24,26 +24,39 @@ export type Tending = {
 
 /** Until the signal aborts; a failure is logged and the next turn tries again. */
 export async function keepTending({ growth, fuse, log, signal }: Tending): Promise<void> {
+  const read = async () => {
+    const pid = fuse?.pid()
+    return pid === undefined ? undefined : readSoFar(pid)
+  }
   let before: ReadSoFar | undefined
-  let commitsDue = 0
-  for (let turn = 0; ; turn++) {
+  let due = 0
+  let commits = 0
+  for (;;) {
     await sleep(tendIntervalMs, signal).catch(() => undefined)
     if (signal.aborted) return
-    const pid = fuse?.pid()
-    if (pid === undefined || !wasQuiet(before, await readSoFar(pid))) commitsDue = commitsAfterLast
-    if (commitsDue === 0 && !growth.isFull) continue
+    // Read before the commit: what comes while that runs may be too late for it.
+    const now = await read()
+    if (askedBytes(before, now) !== 0) due = commitsAfterLast
+    if (due === 0 && !growth.isFull) continue
+    if (due > 0 && (!fuse || (await commit(fuse.dataset, commits++, log, signal)))) due--
+    before = now
     await growth.look()
-    // After the look, which asks zfs-fuse itself, and before the commit: what comes while that runs may be too late for it.
-    before = pid === undefined ? undefined : await readSoFar(pid)
-    if (commitsDue === 0) continue
-    commitsDue--
-    if (fuse) await commit(fuse.dataset, turn, log, signal)
+    // It asks for the free space of a volume at most.
+    const looked = await read()
+    if ([0, bareRequestBytes].includes(askedBytes(before, looked) ?? -1)) before = looked
   }
 }
 
-/** A change of a property waits for the transaction group that it is in, and whatever was written before is in it too. */
-async function commit(dataset: string, turn: number, log: Logger, signal: AbortSignal): Promise<void> {
-  await zfs(['set', `flynn:commit=${turn % 2}`, dataset]).catch((err: unknown) => {
+/**
+ * A change of a property waits for the transaction group that it is in, and whatever was written before is in it too. False when
+ * that could not be done.
+ */
+async function commit(dataset: string, nth: number, log: Logger, signal: AbortSignal): Promise<boolean> {
+  try {
+    await zfs(['set', `flynn:commit=${nth % 2}`, dataset])
+    return true
+  } catch (err) {
     if (!signal.aborted) log.warn({ dataset, err }, 'no transaction group could be ended')
-  })
+    return false
+  }
 }
