@@ -97,6 +97,13 @@ test('a host that one host admitted is known to all, also when that one restarts
   const all = ['10.8.0.1', '10.8.0.2', '10.8.0.3']
   for (const id of ['a1', 'a2'])
     await poll(() => seen[id]?.join() === all.join(), { ...deadline, what: `${id} to know all` })
+  // It knew the third before etcd did: what it has not seen there it cannot miss there.
+  const remembered = openDatabase(`${dir}/a1.sqlite`)
+  await poll(() => remembered.getSetting<readonly string[]>('hosts_seen')?.includes('a3'), {
+    ...deadline,
+    what: 'the first to have seen the third in etcd',
+  })
+  remembered.close()
   end.abort()
   await Promise.all(running)
   // While the first is away the third is removed; it knows the three from its file until it hears of that.
