@@ -116,10 +116,8 @@ async function heartbeatOf(api: Api, beat: HeartbeatInput): Promise<HeartbeatFai
     await api.liveness.heartbeat(beat.service, toValidInstance(beat.instance))
     return null
   } catch (e) {
-    if (!(e instanceof FlynnError)) api.log.error({ service: beat.service, err: e }, 'heartbeat failed')
-    return e instanceof FlynnError
-      ? { code: e.code, message: e.message }
-      : { code: 'unknown_error', message: 'something went wrong' }
+    if (!(e instanceof FlynnError)) throw e
+    return { code: e.code, message: e.message }
   }
 }
 

@@ -122,3 +122,27 @@ test('an end waits for the request that names it', async () => {
   await ending
   await ends[1]?.()
 })
+
+test('a request that does not end is broken off for one that ends, and the others are soon told again', async () => {
+  const { requests, send } = sending(allWell)
+  const broken: unknown[] = []
+  const beats = new Heartbeats(
+    async (list, signal) => {
+      if (requests.length > 0) return send(list, signal)
+      await send(list, signal)
+      const aborted = new Promise((_, reject) =>
+        signal.addEventListener('abort', () => reject(signal.reason)),
+      )
+      await aborted.catch((e: unknown) => broken.push(e))
+      throw signal.reason
+    },
+    () => 5,
+  )
+  const ends = ['a', 'b', 'c'].map(service => beats.add(beating(service, [])))
+  await poll(() => requests.length === 1, { ...deadline, what: 'a request' })
+  await ends[0]?.()
+  assert.equal(broken.length, 1)
+  await poll(() => requests.length === 2, { ...deadline, what: 'the next request' })
+  assert.deepEqual(requests[1], ['b', 'c'])
+  await Promise.all(ends.map(end => end()))
+})

@@ -10,7 +10,10 @@ export const heartbeatJitterMs = 2_000
 export const failedHeartbeatPauseMs = 200
 /** Named in one request; more go in further ones. */
 export const heartbeatsPerRequestMax = 200
-/** How long the end of a registration waits for a request that names it and is under way. */
+/**
+ * How long the end of a registration waits for a request that names it and is under way. It is broken off then, and sent anew
+ * without it: tried on until discoverd is back, it would bring back what has been deregistered meanwhile.
+ */
 export const underWayTimeoutMs = 2_000
 
 function usualPauseMs(failing: boolean): number {
@@ -40,6 +43,7 @@ export class Heartbeats {
   readonly #entries = new Set<Entry>()
   #stop: AbortController | undefined
   #underWay: Promise<void> = Promise.resolve()
+  #breakOff = new AbortController()
   readonly #pauseMs: (failing: boolean) => number
 
   constructor(send: SendHeartbeats, pauseMs = usualPauseMs) {
@@ -57,12 +61,14 @@ export class Heartbeats {
     }
     return async () => {
       this.#entries.delete(entry)
-      const underWay = this.#underWay
+      const [underWay, breakOff] = [this.#underWay, this.#breakOff]
       if (this.#entries.size === 0) {
         this.#stop?.abort()
         this.#stop = undefined
       }
-      await settlesWithin(underWay, underWayTimeoutMs)
+      if (await settlesWithin(underWay, underWayTimeoutMs)) return
+      breakOff.abort()
+      await underWay
     }
   }
 
@@ -71,7 +77,8 @@ export class Heartbeats {
       const failing = [...this.#entries].some(entry => entry.failing)
       await sleep(this.#pauseMs(failing), signal).catch(() => undefined)
       if (signal.aborted) return
-      this.#underWay = this.#beatAll(signal)
+      this.#breakOff = new AbortController()
+      this.#underWay = this.#beatAll(AbortSignal.any([signal, this.#breakOff.signal]))
       await this.#underWay
     }
   }
@@ -81,7 +88,6 @@ export class Heartbeats {
     for (let n = 0; n < entries.length; n += heartbeatsPerRequestMax) {
       const part = entries.slice(n, n + heartbeatsPerRequestMax)
       const failures = await this.#beat(part, signal)
-      if (signal.aborted) return
       for (const [i, entry] of part.entries()) this.#note(entry, failures[i])
     }
   }

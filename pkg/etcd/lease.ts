@@ -146,7 +146,11 @@ function keepLease(channels: Channels, id: string, ttlMs: number, log: Logger | 
     while (!stop.signal.aborted) {
       try {
         await sleep(ttlMs / keepAlivesPerTtl, stop.signal)
-        const seconds = await keepAlives.send().catch(() => undefined)
+        const seconds = await keepAlives.send().catch((err: unknown) => {
+          // Repeated by way of the others at once; that fails loudly.
+          log?.debug({ lease: id, err }, 'lease keep-alive unanswered')
+          return undefined
+        })
         if (!(seconds === undefined ? await check() : isLeft(seconds))) return
       } catch (e) {
         if (stop.signal.aborted) return

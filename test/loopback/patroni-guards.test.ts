@@ -159,7 +159,7 @@ import time
 from flynn_patroni import HeldFiles, PidFile
 
 reads = []
-for name in 'newest', 'last_line':
+for name in 'newest', 'status_line':
     def counted(path, read=getattr(flynn_patroni, name)):
         reads.append(os.path.basename(path))
         return read(path)

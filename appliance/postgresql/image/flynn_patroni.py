@@ -153,14 +153,14 @@ class PidFile:
         now = state_of(path)
         if now is None or now != self.seen:
             self.seen = now
-            self.ending = last_line(path) == 'stopping'
+            self.ending = status_line(path) == 'stopping'
         return self.ending
 
 
-def last_line(path):
+def status_line(path):
     try:
         with open(path) as f:
-            return f.read().splitlines()[7:8][0].strip()
+            return f.read().splitlines()[7].strip()
     except (OSError, IndexError):
         return None
 
